@@ -1,0 +1,61 @@
+// What goes wrong on the control path, as errors that say what failed, why, and what to do.
+
+/** Exit codes of the command line; documented in README.md and stable. */
+export const EXIT = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  noDevice: 3,
+  notSupported: 4,
+  busy: 5,
+  notRecoverable: 6,
+  timedOut: 124,
+} as const;
+
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
+
+/** An error a person can act on: one sentence, a hint, and the exit code it ends the command with. */
+export class UblkError extends Error {
+  readonly exitCode: ExitCode;
+  readonly hint: string | undefined;
+
+  constructor(message: string, options: { exitCode?: ExitCode; hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? {} : { cause: options.cause });
+    this.name = "UblkError";
+    this.exitCode = options.exitCode ?? EXIT.failed;
+    this.hint = options.hint;
+  }
+}
+
+/** Words on the command line that make no sense: exit 2, nothing was done. */
+export class UsageError extends UblkError {
+  constructor(message: string, hint?: string) {
+    super(message, { exitCode: EXIT.usage, ...(hint === undefined ? {} : { hint }) });
+    this.name = "UsageError";
+  }
+}
+
+/** A system call, liburing call or ublk command that failed; `errno` is positive (EBUSY is 16). */
+export class KernelError extends UblkError {
+  readonly errno: number;
+
+  constructor(
+    message: string,
+    errno: number,
+    options: { exitCode?: ExitCode; hint?: string; cause?: unknown } = {},
+  ) {
+    super(message, options);
+    this.name = "KernelError";
+    this.errno = errno;
+  }
+}
+
+/** A broken invariant. Nothing may catch it: the process must die and the device wait for `recover`. */
+export class AssertionError extends Error {
+  override readonly name = "AssertionError";
+}
+
+/** Throws AssertionError unless `condition` holds. Not for bad input: for what cannot happen. */
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new AssertionError(message);
+}
