@@ -1,0 +1,46 @@
+// Messages between the main thread and the queue Workers; types only.
+import type { Spec } from "../target.ts";
+
+/** Everything a Worker needs before it may touch the device. */
+export interface Prepare {
+  readonly kind: "prepare";
+  readonly deviceId: number;
+  readonly queueId: number;
+  readonly depth: number;
+  readonly ioBufBytes: number;
+  readonly liburing: string;
+  readonly target: string;
+  readonly spec: Spec;
+  readonly facts: Spec;
+  readonly fds: readonly number[];
+  /** Most SQEs one request becomes. */
+  readonly fanOut: number;
+  /** Address of this queue's line in the progress page (progress.ts). */
+  readonly progressAddress: number;
+}
+
+/** Serve: fetch every tag of the queue from the device that main has opened. */
+export interface Prime {
+  readonly kind: "prime";
+  readonly charFd: number;
+  /** CPUs as GET_QUEUE_AFFINITY gave them; empty: leave the thread where it is. */
+  readonly affinity: Uint8Array;
+}
+
+/** Sent through the port while the Worker sits in its ring, announced by MSG_RING. */
+export interface Leave {
+  readonly kind: "leave";
+}
+
+export type ToWorker = Prepare | Prime;
+export type ToServingWorker = Leave;
+
+export type FromWorker =
+  /** Ring, buffers and target are ready; nothing has been asked of the device yet. */
+  | { readonly kind: "prepared"; readonly threadId: number; readonly ringFd: number }
+  /** Every FETCH is with the kernel. */
+  | { readonly kind: "primed" }
+  /** Ring and descriptors are unmapped: the Worker holds nothing of the device any more. */
+  | { readonly kind: "gone" }
+  /** Preparing or priming failed; nothing was served. */
+  | { readonly kind: "failed"; readonly message: string; readonly hint: string | undefined };

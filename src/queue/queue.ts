@@ -1,0 +1,186 @@
+// One hardware queue: fetches every tag, hands requests to the target, commits their results.
+//
+// Contract with the kernel (ublk_cmd.h): each tag is fetched once; a completed fetch is a request;
+// it is committed exactly once, and that commit fetches the tag again. Who holds a tag is one byte.
+import { assert } from "../errors.ts";
+import { ERRNO, errnoName } from "../ffi/errno.ts";
+import { UBLK_IO, ublksrv_io_cmd } from "../ffi/ublk.ts";
+import { io_uring_sqe, IORING_OP } from "../ffi/uring.ts";
+import type { OnCompletion, Ring } from "../ring/ring.ts";
+import type { QueueContext, RingHandler } from "../target.ts";
+import type { Buffers } from "./buffers.ts";
+import type { Descriptors } from "./descs.ts";
+import { KIND, packLo, stepOf, tagOf } from "./tag.ts";
+
+/** Who may touch a tag. */
+const OWNER = { kernel: 0, target: 1, kept: 2 } as const;
+
+const CMD = io_uring_sqe.at.cmd >> 2;
+const QID_TAG = CMD + (ublksrv_io_cmd.at.q_id >> 2);
+const RESULT = CMD + (ublksrv_io_cmd.at.result >> 2);
+const ADDR_LO = CMD + (ublksrv_io_cmd.at.addr >> 2);
+const ADDR_HI = ADDR_LO + 1;
+const FETCH = UBLK_IO.FETCH_REQ | 0;
+const COMMIT = UBLK_IO.COMMIT_AND_FETCH_REQ | 0;
+const URING_CMD = IORING_OP.URING_CMD | 0;
+const ABORTED = -ERRNO.ENODEV;
+
+export interface QueueOptions {
+  readonly id: number;
+  readonly depth: number;
+  readonly ring: Ring;
+  /** The open /dev/ublkcN. */
+  readonly charFd: number;
+  readonly descriptors: Descriptors;
+  readonly buffers: Buffers;
+  /** One of the main thread's messages has arrived. */
+  readonly onWake: () => void;
+}
+
+export class Queue implements QueueContext {
+  readonly id: number;
+  readonly depth: number;
+  readonly ring: Ring;
+  /** Requests completed since the start, for tests and for the curious. */
+  served = 0;
+
+  readonly #charFd: number;
+  readonly #descriptors: Descriptors;
+  readonly #buffers: Buffers;
+  readonly #owner: Uint8Array;
+  readonly #addressLo: Int32Array;
+  readonly #addressHi: Int32Array;
+  readonly #onWake: () => void;
+  #handler: RingHandler | undefined;
+  #withTarget = 0;
+  #ending = false;
+  #draining = false;
+  #failure = 0;
+
+  constructor(options: QueueOptions) {
+    this.id = options.id;
+    this.depth = options.depth;
+    this.ring = options.ring;
+    this.#charFd = options.charFd;
+    this.#descriptors = options.descriptors;
+    this.#buffers = options.buffers;
+    this.#onWake = options.onWake;
+    this.#owner = new Uint8Array(options.depth);
+    this.#addressLo = new Int32Array(options.depth);
+    this.#addressHi = new Int32Array(options.depth);
+    for (let tag = 0; tag < options.depth; tag++) {
+      const address = options.buffers.address(tag);
+      this.#addressLo[tag] = address | 0;
+      this.#addressHi[tag] = Math.floor(address / 4294967296);
+    }
+  }
+
+  /** Queues one FETCH per tag; they leave with the next submit. Call once, on the serving thread. */
+  prime(handler: RingHandler): void {
+    assert(this.#handler === undefined, `queue ${this.id} is primed once`);
+    this.#handler = handler;
+    for (let tag = 0; tag < this.depth; tag++) this.#command(FETCH, tag, 0);
+  }
+
+  /** The negative errno with which the kernel refused a FETCH or a commit, or 0. */
+  get failure(): number {
+    return this.#failure;
+  }
+
+  /** From now on new requests are kept unstarted: the kernel delivers them again to the next server. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** True when nothing is left to do: the kernel has taken its tags back, or we are letting go. */
+  get finished(): boolean {
+    return (this.#ending || this.#draining) && this.#withTarget === 0;
+  }
+
+  /** For `ring.reap`. */
+  readonly onCompletion: OnCompletion = (lo, hi, result) => {
+    if (hi === KIND.ublk) this.#delivered(tagOf(lo), result);
+    else if (hi === KIND.target) this.#handler!.finish(tagOf(lo), stepOf(lo), result);
+    else if (hi === KIND.wake) this.#onWake();
+    else assert(false, `queue ${this.id}: completion of unknown kind ${hi}`);
+  };
+
+  op(tag: number): number {
+    return this.#descriptors.op(tag);
+  }
+
+  flags(tag: number): number {
+    return this.#descriptors.flags(tag);
+  }
+
+  offsetBytes(tag: number): number {
+    return this.#descriptors.offsetBytes(tag);
+  }
+
+  lengthBytes(tag: number): number {
+    return this.#descriptors.lengthBytes(tag);
+  }
+
+  address(tag: number): number {
+    return this.#buffers.address(tag);
+  }
+
+  own(sqe: number, tag: number, step: number): void {
+    const sqes = this.ring.sqes;
+    sqes[sqe + 8] = packLo(tag, step);
+    sqes[sqe + 9] = KIND.target;
+  }
+
+  complete(tag: number, result: number): void {
+    assert(this.#owner[tag] === OWNER.target, "a request is completed exactly once");
+    this.#owner[tag] = OWNER.kernel;
+    this.#withTarget = (this.#withTarget - 1) | 0;
+    this.served = (this.served + 1) | 0;
+    this.#command(COMMIT, tag, result);
+  }
+
+  #delivered(tag: number, result: number): void {
+    if (result === 0) {
+      assert(this.#owner[tag] === OWNER.kernel, "a request arrives on a tag the kernel holds");
+      if (this.#draining) {
+        this.#owner[tag] = OWNER.kept;
+        return;
+      }
+      this.#owner[tag] = OWNER.target;
+      this.#withTarget = (this.#withTarget + 1) | 0;
+      this.#handler!.start(tag);
+    } else if (result === ABORTED) {
+      // STOP, quiesce or a dying ring: the tag is not fetched again.
+      this.#ending = true;
+    } else if (this.#failure === 0) {
+      this.#failure = result;
+    }
+  }
+
+  /** Writes all 16 words of a FETCH or COMMIT_AND_FETCH. */
+  #command(operation: number, tag: number, result: number): void {
+    const at = this.ring.sqe();
+    const sqes = this.ring.sqes;
+    sqes[at] = URING_CMD;
+    sqes[at + 1] = this.#charFd;
+    sqes[at + 2] = operation;
+    sqes[at + 3] = 0;
+    sqes[at + 4] = 0;
+    sqes[at + 5] = 0;
+    sqes[at + 6] = 0;
+    sqes[at + 7] = 0;
+    sqes[at + 8] = tag;
+    sqes[at + 9] = KIND.ublk;
+    sqes[at + 10] = 0;
+    sqes[at + 11] = 0;
+    sqes[at + QID_TAG] = this.id | (tag << 16);
+    sqes[at + RESULT] = result;
+    sqes[at + ADDR_LO] = this.#addressLo[tag]!;
+    sqes[at + ADDR_HI] = this.#addressHi[tag]!;
+  }
+}
+
+/** What a refused FETCH or commit means, for the person who reads the log. */
+export function describeQueueFailure(queueId: number, failure: number): string {
+  return `queue ${queueId}: the kernel refused a FETCH or commit: ${errnoName(-failure)}`;
+}

@@ -1,0 +1,25 @@
+// What a completion belongs to, packed into the two 32-bit halves of user_data.
+//
+//   lo: tag (16 bits) | step << 16 (a target's own SQEs)      hi: the kind
+
+/** The high half of user_data. */
+export const KIND = {
+  /** FETCH or COMMIT_AND_FETCH: a request has arrived, or the kernel took the tag back. */
+  ublk: 1,
+  /** An SQE that a target queued. */
+  target: 2,
+  /** A message from the main thread (MSG_RING): read the port. */
+  wake: 3,
+} as const;
+
+export function packLo(tag: number, step: number): number {
+  return tag | (step << 16);
+}
+
+export function tagOf(lo: number): number {
+  return lo & 0xffff;
+}
+
+export function stepOf(lo: number): number {
+  return lo >>> 16;
+}

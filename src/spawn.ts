@@ -1,0 +1,7 @@
+// Starts queue Workers: the only place that names worker.ts, and its neighbour on purpose
+// (in the compiled executable `import.meta.url` is the entry's, not this module's).
+
+/** Starts one Worker; what it says and how it ends is for the caller to listen to. */
+export function spawnWorker(name: string): Worker {
+  return new Worker(new URL("./worker.ts", import.meta.url).href, { name });
+}

@@ -1,0 +1,122 @@
+// The contract between a target (what a disk does) and the server (how requests reach it).
+//
+//   parse(words) -> spec           launcher; pure; the spec is kept for recovery
+//   open(spec) -> backing          daemon's main thread, at every start and every recovery
+//   serve(spec, …) -> handler      once in each queue's Worker
+//   start(tag) … finish(tag, …)    the data path: no promise, no allocation, no throw
+//   remove(spec)                   after the device is deleted
+import type { ArgsDef, ParsedArgs } from "citty";
+
+import type { Ring } from "./ring/ring.ts";
+
+/** What a target was asked for, as plain JSON: written to the record, read back by `recover`. */
+export interface Spec {
+  readonly [key: string]: string | number | boolean | readonly string[];
+}
+
+/** The shape of a disk as its target wants it; becomes `struct ublk_params`. */
+export interface Geometry {
+  /** A multiple of `logicalBlockBytes`. */
+  readonly sizeBytes: number;
+  /** A power of two, 512 to 4096. */
+  readonly logicalBlockBytes: number;
+  /** A power of two, at least `logicalBlockBytes`. */
+  readonly physicalBlockBytes: number;
+  /** Preferred smallest request; a power of two. Default: the logical block. */
+  readonly minIoBytes?: number;
+  /** Preferred request size; a power of two. Default: the physical block. */
+  readonly optimalIoBytes?: number;
+  /** Largest request the target takes. Default and upper bound: the queue's I/O buffer. */
+  readonly maxIoBytes?: number;
+  readonly readOnly: boolean;
+  readonly rotational: boolean;
+  /** Without it no FLUSH is ever sent: every write must be durable before it is completed. */
+  readonly volatileCache: boolean;
+  /** Counts only together with `volatileCache`. */
+  readonly fua: boolean;
+  /** Memory alignment that request data must have, a power of two. Default: 4. */
+  readonly dmaAlignmentBytes?: number;
+  readonly segments?: {
+    readonly maxCount: number;
+    readonly maxBytes: number;
+    readonly boundaryBytes: number;
+  };
+  readonly discard?: { readonly maxBytes: number; readonly granularityBytes: number };
+  readonly writeZeroes?: { readonly maxBytes: number };
+}
+
+/** An opened target. Its files stay open until the daemon's Workers are gone. */
+export interface Backing extends AsyncDisposable {
+  readonly geometry: Geometry;
+  /** Open files that the Workers use, in the order `serve` finds them. */
+  readonly fds: readonly number[];
+  /** What `open` found out and `serve` needs; plain JSON. */
+  readonly facts: Spec;
+}
+
+/** A queue as its target sees it. Every number that describes a request is valid from `start(tag)` until `complete(tag)`. */
+export interface QueueContext {
+  readonly id: number;
+  readonly depth: number;
+  readonly ring: Ring;
+  /** One of UBLK_IO_OP. */
+  op(tag: number): number;
+  /** Flag bits of the request, UBLK_IO_F. */
+  flags(tag: number): number;
+  /** Undefined for FLUSH: test the op first. */
+  offsetBytes(tag: number): number;
+  lengthBytes(tag: number): number;
+  /** Where the request's data lies in this process's memory. */
+  address(tag: number): number;
+  /** Stamps an SQE (its index in `ring.sqes`) as belonging to this tag; `step` comes back in `finish`. */
+  own(sqe: number, tag: number, step: number): void;
+  /** Ends the request, exactly once: its full length (0 where it has no data), or a negative errno. */
+  complete(tag: number, result: number): void;
+}
+
+/** Serves requests on the queue's own ring: no promise, no allocation, no throw. */
+export interface RingHandler {
+  readonly kind: "ring";
+  /** A request has arrived: queue SQEs stamped with `queue.own`, or call `queue.complete`. */
+  start(tag: number): void;
+  /** One of the target's SQEs came back. */
+  finish(tag: number, step: number, result: number): void;
+}
+
+export interface ServeContext {
+  readonly facts: Spec;
+  readonly fds: readonly number[];
+  readonly queue: QueueContext;
+}
+
+/** One kind of disk. A new one is a file in `targets/` and a line in its index. */
+export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
+  readonly name: string;
+  /** One line for `ublk-bun help add`. */
+  readonly summary: string;
+  /** Its options, as citty's own definitions. */
+  readonly args: A;
+  /**
+   * What it needs of a request's data: nothing, moving it to and from a file, or its address.
+   * With "none" all tags of a queue share one buffer, so memory is not spent on data nobody reads.
+   */
+  readonly data: "none" | "transfer" | "address";
+  /** True when a request may take arbitrarily long in the Worker; switches the stall watch off. */
+  readonly mayBlock?: boolean;
+  /** Words to spec: checks them, makes paths absolute, opens nothing. Throws UsageError. */
+  parse(args: ParsedArgs<A>): S;
+  /** Opens and checks everything it needs, so that nothing is left to fail afterwards. */
+  open(spec: S, context: { readonly deviceId: number }): Promise<Backing>;
+  serve(spec: S, context: ServeContext): RingHandler;
+  /** Most SQEs that one request becomes; the rings are sized by it. Default 1. */
+  fanOut?(spec: S, geometry: Geometry): number;
+  /** Removes what outlives the server; called by `del` once the device is gone. */
+  remove?(spec: S): Promise<void>;
+}
+
+/** Lets the compiler check a target's spec and arguments against each other, then forgets them. */
+export function defineTarget<S extends Spec, const A extends ArgsDef>(
+  target: Target<S, A>,
+): Target<Spec, ArgsDef> {
+  return target as unknown as Target<Spec, ArgsDef>;
+}

@@ -1,0 +1,121 @@
+// Entry of a queue's thread: prepares ring, buffers and target, fetches, serves, reports.
+//
+// Nothing here may fail quietly: the kernel keeps waiting for a thread that is gone. Before the
+// first FETCH a failure is reported; afterwards it ends the whole process, and the device waits
+// for `recover`.
+import { receiveMessageOnPort } from "node:worker_threads";
+
+import { KernelError, UblkError } from "./errors.ts";
+import { gettid, nameThread, pinThread, quit } from "./ffi/libc.ts";
+import { loadLiburing } from "./ffi/liburing.ts";
+import { IORING_SETUP } from "./ffi/uring.ts";
+import { Buffers } from "./queue/buffers.ts";
+import { Descriptors } from "./queue/descs.ts";
+import { Progress } from "./queue/progress.ts";
+import type { FromWorker, Prepare, Prime, ToServingWorker, ToWorker } from "./queue/protocol.ts";
+import { pump } from "./queue/pump.ts";
+import { describeQueueFailure, Queue } from "./queue/queue.ts";
+import { Ring } from "./ring/ring.ts";
+import { findTarget } from "./targets/index.ts";
+
+declare const self: Worker & { onmessage: ((event: MessageEvent<ToWorker>) => void) | null };
+
+interface Prepared {
+  readonly job: Prepare;
+  readonly ring: Ring;
+  readonly buffers: Buffers;
+  readonly progress: Progress;
+  readonly port: MessagePort;
+}
+
+let prepared: Prepared | undefined;
+
+const report = (message: FromWorker) => self.postMessage(message);
+
+function prepare(job: Prepare, port: MessagePort): Prepared {
+  nameThread(`ublk${job.deviceId}q${job.queueId}`);
+  const target = findTarget(job.target);
+  const ring = Ring.create({
+    liburing: loadLiburing(job.liburing),
+    // Room for every tag's fetch, and for every SQE of a full queue's worth of requests.
+    entries: Math.min(32768, job.depth * (1 + job.fanOut)),
+    cqEntries: Math.min(65536, job.depth * (1 + job.fanOut) + 16),
+    flags: IORING_SETUP.SINGLE_ISSUER | IORING_SETUP.DEFER_TASKRUN,
+  });
+  ring.registerRingFd();
+  const buffers = new Buffers({
+    depth: job.depth,
+    bytesPerTag: job.ioBufBytes,
+    shared: target.data === "none",
+  });
+  return { job, ring, buffers, progress: new Progress(job.progressAddress), port };
+}
+
+/** Fetches every tag and serves until the queue is over. */
+function serve({ job, ring, buffers, progress, port }: Prepared, { charFd, affinity }: Prime): void {
+  if (affinity.length > 0) pinThread(affinity);
+  {
+    using descriptors = new Descriptors(charFd, job.queueId, job.depth);
+    const onWake = () => {
+      while (receiveMessageOnPort(port as never) as { message: ToServingWorker } | undefined) {
+        queue.drain();
+      }
+    };
+    const queue = new Queue({
+      id: job.queueId,
+      depth: job.depth,
+      ring,
+      charFd,
+      descriptors,
+      buffers,
+      onWake,
+    });
+    const { spec, facts, fds } = job;
+    queue.prime(findTarget(job.target).serve(spec, { facts, fds, queue }));
+    fetchAll(queue, ring);
+    report({ kind: "primed" });
+    pump(ring, queue, progress);
+    progress.idle(queue.served);
+    ring[Symbol.dispose]();
+  }
+  buffers[Symbol.dispose]();
+  report({ kind: "gone" });
+}
+
+/** Submits the FETCHes and hears at once which the kernel refuses. */
+function fetchAll(queue: Queue, ring: Ring): void {
+  const result = ring.submitAndWait(0);
+  if (result < 0) throw new KernelError(`Cannot submit the FETCHes of queue ${queue.id}`, -result);
+  ring.reap(queue.onCompletion);
+  if (queue.failure !== 0) {
+    throw new KernelError(describeQueueFailure(queue.id, queue.failure), -queue.failure);
+  }
+}
+
+function die(error: unknown): never {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`queue worker died, the device waits for recover: ${text}\n`);
+  return quit(70);
+}
+
+self.onmessage = ({ data, ports }: MessageEvent<ToWorker>) => {
+  if (data.kind === "prepare") {
+    try {
+      prepared = prepare(data, ports[0]!);
+      report({ kind: "prepared", threadId: gettid(), ringFd: prepared.ring.fd });
+    } catch (error) {
+      report({ kind: "failed", ...describe(error) });
+    }
+    return;
+  }
+  try {
+    serve(prepared!, data);
+  } catch (error) {
+    die(error);
+  }
+};
+
+function describe(error: unknown): { message: string; hint: string | undefined } {
+  const message = error instanceof Error ? error.message : String(error);
+  return { message, hint: error instanceof UblkError ? error.hint : undefined };
+}
