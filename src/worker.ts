@@ -3,10 +3,12 @@
 // Nothing here may fail quietly: the kernel keeps waiting for a thread that is gone. Before the
 // first FETCH a failure is reported; afterwards it ends the whole process, and the device waits
 // for `recover`.
+import { writeFileSync } from "node:fs";
 import { receiveMessageOnPort } from "node:worker_threads";
 
 import { KernelError, UblkError } from "./errors.ts";
-import { gettid, nameThread, pinThread, quit } from "./ffi/libc.ts";
+import { errnoName } from "./ffi/errno.ts";
+import { _exit, gettid, sched_setaffinity } from "./ffi/libc.ts";
 import { loadLiburing } from "./ffi/liburing.ts";
 import { IORING_SETUP } from "./ffi/uring.ts";
 import { Buffers } from "./queue/buffers.ts";
@@ -33,9 +35,10 @@ let prepared: Prepared | undefined;
 const report = (message: FromWorker) => self.postMessage(message);
 
 function prepare(job: Prepare, port: MessagePort): Prepared {
-  nameThread(`ublk${job.deviceId}q${job.queueId}`);
+  // Seen in top and ps: which thread serves what.
+  writeFileSync(`/proc/self/task/${gettid()}/comm`, `ublk${job.deviceId}q${job.queueId}`);
   const target = findTarget(job.target);
-  const ring = Ring.create({
+  const ring = new Ring({
     liburing: loadLiburing(job.liburing),
     // Room for every tag's fetch, and for every SQE of a full queue's worth of requests.
     entries: Math.min(32768, job.depth * (1 + job.fanOut)),
@@ -53,39 +56,42 @@ function prepare(job: Prepare, port: MessagePort): Prepared {
 
 /** Fetches every tag and serves until the queue is over. */
 function serve({ job, ring, buffers, progress, port }: Prepared, { charFd, affinity }: Prime): void {
-  if (affinity.length > 0) pinThread(affinity);
-  {
-    using descriptors = new Descriptors(charFd, job.queueId, job.depth);
-    const onWake = () => {
-      while (receiveMessageOnPort(port as never) as { message: ToServingWorker } | undefined) {
-        queue.drain();
-      }
-    };
-    const queue = new Queue({
-      id: job.queueId,
-      depth: job.depth,
-      ring,
-      charFd,
-      descriptors,
-      buffers,
-      onWake,
-    });
-    const { spec, facts, fds } = job;
+  // Best effort: a cpuset may forbid it, and the queue works anywhere.
+  if (affinity.length > 0) sched_setaffinity(0, affinity);
+  const { queueId: id, depth, spec, facts, fds } = job;
+  const descriptors = new Descriptors(charFd, id, depth);
+  const onWake = () => {
+    while (receiveMessageOnPort(port as never) as { message: ToServingWorker } | undefined) {
+      queue.drain();
+    }
+  };
+  const queue = new Queue({ id, depth, ring, charFd, descriptors, buffers, onWake });
+  const leave = () => {
+    ring[Symbol.dispose]();
+    descriptors[Symbol.dispose]();
+    buffers[Symbol.dispose]();
+  };
+  try {
     queue.prime(findTarget(job.target).serve(spec, { facts, fds, queue }));
     fetchAll(queue, ring);
-    report({ kind: "primed" });
-    pump(ring, queue, progress);
-    progress.idle(queue.served);
-    ring[Symbol.dispose]();
+  } catch (error) {
+    leave();
+    return report({ kind: "failed", ...describe(error) });
   }
-  buffers[Symbol.dispose]();
+  report({ kind: "primed" });
+  pump(ring, queue, progress);
+  progress.idle(queue.served);
+  leave();
   report({ kind: "gone" });
 }
 
 /** Submits the FETCHes and hears at once which the kernel refuses. */
 function fetchAll(queue: Queue, ring: Ring): void {
   const result = ring.submitAndWait(0);
-  if (result < 0) throw new KernelError(`Cannot submit the FETCHes of queue ${queue.id}`, -result);
+  if (result < 0) {
+    const message = `Cannot submit the FETCHes of queue ${queue.id}: ${errnoName(-result)}`;
+    throw new KernelError(message, -result);
+  }
   ring.reap(queue.onCompletion);
   if (queue.failure !== 0) {
     throw new KernelError(describeQueueFailure(queue.id, queue.failure), -queue.failure);
@@ -95,7 +101,7 @@ function fetchAll(queue: Queue, ring: Ring): void {
 function die(error: unknown): never {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   process.stderr.write(`queue worker died, the device waits for recover: ${text}\n`);
-  return quit(70);
+  return _exit(70);
 }
 
 self.onmessage = ({ data, ports }: MessageEvent<ToWorker>) => {

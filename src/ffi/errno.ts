@@ -206,7 +206,7 @@ export function errnoName(errno: number): string {
   return NAMES.get(errno) ?? `errno ${errno}`;
 }
 
-/** For people: `errnoText(16)` is `EBUSY (device or resource busy)`; the bare name if that says it. */
+/** For people: `errnoText(16)` is `EBUSY (device or resource busy)`, rare ones stay names. */
 export function errnoText(errno: number): string {
   const name = NAMES.get(errno);
   const meaning = name && MEANING[name];

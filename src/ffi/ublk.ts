@@ -1,4 +1,4 @@
-// The whole of linux/ublk_cmd.h as of Linux 7.3, and what it takes from blkzoned.h and fs.h.
+// The whole of linux/ublk_cmd.h as of Linux 7.3, and the protection constants of linux/fs.h.
 //
 // The C names are kept, a table's name is the prefix: UBLK_F_QUIESCE is UBLK_F.QUIESCE. What
 // is encoded for ioctl loses its U_: UBLK_U_CMD_ADD_DEV is UBLK_CMD.ADD_DEV. A test lets gcc judge
@@ -122,9 +122,9 @@ export const UBLK_S_DEV = { DEAD: 0, LIVE: 1, QUIESCED: 2, FAIL_IO: 3 } as const
 
 /** What GET_FEATURES returns, in bytes. */
 export const UBLK_FEATURES_LEN = 8;
-
+/** Most tags of a queue. */
 export const UBLK_MAX_QUEUE_DEPTH = 4096;
-
+/** Most queues of a device. */
 export const UBLK_MAX_NR_QUEUES = 4096;
 
 // --- I/O commands, on /dev/ublkcN -----------------------------------------------------------

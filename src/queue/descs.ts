@@ -1,5 +1,5 @@
 // The io descriptors of one queue: a read-only mapping of /dev/ublkcN that the kernel fills, one entry a tag.
-import { mapFile, PAGE_BYTES, type MappedMemory } from "../ffi/memory.ts";
+import { mapFile, type MappedMemory, viewInt32 } from "../ffi/memory.ts";
 import { UBLK_MAX_QUEUE_DEPTH, ublksrv_io_desc } from "../ffi/ublk.ts";
 
 const { op_flags, nr_sectors, start_sector } = ublksrv_io_desc.at;
@@ -9,6 +9,7 @@ const NR_SECTORS = nr_sectors >> 2;
 const START_LO = start_sector >> 2;
 const START_HI = START_LO + 1;
 
+const PAGE_BYTES = 4096;
 const roundUpToPage = (bytes: number) => Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
 
 /**
@@ -26,7 +27,7 @@ export class Descriptors implements Disposable {
     const lengthBytes = roundUpToPage(depth * strideBytes);
     const offsetBytes = queueId * roundUpToPage(UBLK_MAX_QUEUE_DEPTH * strideBytes);
     this.#memory = mapFile(charFd, offsetBytes, lengthBytes, { readOnly: true });
-    this.#words = this.#memory.int32();
+    this.#words = viewInt32(this.#memory.address, lengthBytes);
   }
 
   op(tag: number): number {

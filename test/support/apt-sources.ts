@@ -9,7 +9,8 @@ export interface Mirror {
 }
 
 // Suites that live in the main archive; "-security" has an archive of its own.
-const MAIN_SUITE = /^(bullseye|bookworm|trixie|forky|sid|stable|testing|unstable)(-updates|-backports)?$/;
+const MAIN_SUITE =
+  /^(bullseye|bookworm|trixie|forky|sid|stable|testing|unstable)(-updates|-backports)?$/;
 
 /**
  * The first Debian main archive in the machine's sources, or `$UBLK_BUN_MIRROR` where there is one.
@@ -30,7 +31,7 @@ export function debianMirror(etc = "/etc/apt"): Mirror {
 
 function sourceFiles(etc: string): string[] {
   const parts = join(etc, "sources.list.d");
-  const names = existsSync(parts) ? readdirSync(parts).sort() : [];
+  const names = existsSync(parts) ? readdirSync(parts).toSorted() : [];
   const files = names.filter((name) => /\.(sources|list)$/.test(name));
   const main = join(etc, "sources.list");
   return [...(existsSync(main) ? [main] : []), ...files.map((name) => join(parts, name))];
@@ -45,7 +46,9 @@ export function fromDeb822(text: string): Mirror | undefined {
       fields.set((name ?? "").toLowerCase(), (value ?? "").trimEnd());
     }
     const uri = fields.get("uris")?.trim().split(/\s+/)[0];
-    const isMain = (fields.get("suites") ?? "").split(/\s+/).some((suite) => MAIN_SUITE.test(suite));
+    const isMain = (fields.get("suites") ?? "")
+      .split(/\s+/)
+      .some((suite) => MAIN_SUITE.test(suite));
     const isOn = fields.get("enabled")?.toLowerCase() !== "no";
     const isBinary = (fields.get("types") ?? "").split(/\s+/).includes("deb");
     if (uri && isMain && isOn && isBinary) return { uri, signedBy: fields.get("signed-by") };

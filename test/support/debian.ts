@@ -1,5 +1,5 @@
 // Fetches and unpacks Debian packages into the cache, without root and beside the system's own apt.
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { debianMirror } from "./apt-sources.ts";
@@ -50,7 +50,6 @@ export async function liburingDev(): Promise<{ include: string; lib: string }> {
 export async function kernelHeaders73(): Promise<string> {
   const folder = await fetchPackages("trixie-backports", ["linux-libc-dev"]);
   const include = join(folder, "usr/include");
-  // Newer packages keep the real files elsewhere and link to them by absolute path.
   if (!existsSync(join(include, "linux/ublk_cmd.h"))) {
     throw new Error(`No "linux/ublk_cmd.h" in "${include}" (remove "${folder}" and try again)`);
   }
@@ -144,9 +143,4 @@ async function withDependencies(
     }
   }
   return found;
-}
-
-/** Whether `path` is a file with something in it. */
-export function isFilled(path: string): boolean {
-  return existsSync(path) && statSync(path).size > 0;
 }

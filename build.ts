@@ -1,0 +1,31 @@
+// Builds dist/ublk-bun: entry and Worker in one executable, liburing inside.
+//
+//   bun build.ts [--liburing PATH]     PATH: a liburing.so.2 to embed; default: Debian's, from the cache
+import { copyFileSync, existsSync, mkdirSync } from "node:fs";
+import { parseArgs } from "node:util";
+
+import { liburingSo } from "./test/support/debian.ts";
+
+const LIBURING = "dist/liburing.so.2";
+
+const { values } = parseArgs({ options: { liburing: { type: "string" } } });
+mkdirSync("dist", { recursive: true });
+if (values.liburing !== undefined || !existsSync(LIBURING)) {
+  copyFileSync(values.liburing ?? (await liburingSo()), LIBURING);
+}
+
+const built = await Bun.build({
+  entrypoints: ["src/main.ts", "src/worker.ts"],
+  minify: true,
+  bytecode: true,
+  format: "esm",
+  compile: {
+    outfile: "dist/ublk-bun",
+    // A bunfig.toml or .env in the caller's folder must not run code or change variables as root.
+    autoloadBunfig: false,
+    autoloadDotenv: false,
+  },
+});
+for (const message of built.logs) console.error(message);
+if (!built.success) process.exit(1);
+console.error("built dist/ublk-bun");

@@ -1,0 +1,161 @@
+// add: makes a disk and serves it in the background.
+import { type CommandDef, defineCommand, type ParsedArgs } from "citty";
+
+import { addDevice, type AddWish } from "../../device/begin.ts";
+import { RECOVERIES } from "../../device/recovery.ts";
+import type { Recovery } from "../../device/store.ts";
+import { UsageError } from "../../errors.ts";
+import { UBLK_MAX_QUEUE_DEPTH } from "../../ffi/ublk.ts";
+import type { Target } from "../../target.ts";
+import { findTarget, targets } from "../../targets/index.ts";
+import { parseBytes, parseInteger, parseMilliseconds } from "../../units.ts";
+import { commonArgs, DEVICE_ID_MAX, jsonArg } from "../args.ts";
+import { finishLaunch, launchArgs } from "../launched.ts";
+import { openSession } from "../session.ts";
+
+const QUEUES_MAX = 32;
+const IO_BUF_BYTES_MAX = 32 * 1024 ** 2;
+const PAGE_BYTES = 4096;
+
+export const addArgs = {
+  kind: { type: "positional", required: false, description: "the target, without --target" },
+  target: {
+    type: "string",
+    alias: ["t", "type"] as string[],
+    description: `what the disk does: ${targets.map(({ name }) => name).join(", ")}`,
+    valueHint: "TARGET",
+  },
+  number: { type: "string", alias: "n", description: "device id; -1: a free one", default: "-1" },
+  queues: {
+    type: "string",
+    alias: ["q", "queue"] as string[],
+    description: `hardware queues, each with a thread, 1 to ${QUEUES_MAX}; at most one a CPU`,
+    default: "1",
+  },
+  depth: {
+    type: "string",
+    alias: "d",
+    description: `requests in flight per queue, 1 to ${UBLK_MAX_QUEUE_DEPTH}`,
+    default: "128",
+  },
+  "io-buf-size": {
+    type: "string",
+    alias: "max-io-buf-bytes",
+    description: "largest request, 4 KiB to 32 MiB",
+    valueHint: "SIZE",
+    default: "512KiB",
+  },
+  recovery: {
+    type: "string",
+    description: `what happens to I/O when the server dies: ${RECOVERIES.join(", ")}`,
+    valueHint: "MODE",
+  },
+  r: { type: "string", description: "0: --recovery=none, 1: with recovery", valueHint: "0|1" },
+  i: { type: "string", description: "1: --recovery=reissue, 0: queue", valueHint: "0|1" },
+  e: { type: "string", description: "1: --recovery=fail", valueHint: "0|1" },
+  "stall-timeout": {
+    type: "string",
+    description: "a queue that is busy with one round for so long has hung; 0: never",
+    valueHint: "TIME",
+    default: "30s",
+  },
+  ...launchArgs,
+  ...jsonArg,
+  ...commonArgs,
+} as const;
+
+/** The command for these words: its options are add's own and the target's. */
+export function addCommand(words: readonly string[]): CommandDef {
+  const target = targetOf(words);
+  return defineCommand({
+    meta: { name: "add", description: `Make a disk and serve it in the background.` },
+    args: { ...addArgs, ...target?.args },
+    run: ({ args }) => {
+      if (target === undefined) {
+        const names = targets.map(({ name }) => name).join(", ");
+        throw new UsageError("Which target?", `such as --target null; there are: ${names}`);
+      }
+      return add(target, args as unknown as ParsedArgs<typeof addArgs>);
+    },
+  }) as unknown as CommandDef;
+}
+
+/** The target named by --target, -t, --type or the first word that belongs to no option. */
+function targetOf(words: readonly string[]): Target | undefined {
+  for (const [i, word] of words.entries()) {
+    const match = /^(?:--target|--type|-t)(?:=(.*))?$/.exec(word) ?? /^-t(.+)$/.exec(word);
+    const name = match && (match[1] ?? words[i + 1]);
+    if (name) return findTarget(name);
+  }
+  const known = words.find((word) => targets.some(({ name }) => name === word));
+  if (known !== undefined) return findTarget(known);
+  const first = words[0];
+  return first === undefined || first.startsWith("-") ? undefined : findTarget(first);
+}
+
+async function add(target: Target, args: ParsedArgs<typeof addArgs>): Promise<void> {
+  const wish = readWish(target, args);
+  using session = await openSession(args);
+  const foreground = args.foreground === true;
+  await finishLaunch(await addDevice(wish, { ...session, foreground }), session, args);
+}
+
+function readWish(target: Target, args: ParsedArgs<typeof addArgs>): AddWish {
+  if (args.kind !== undefined && args.kind !== target.name) {
+    throw new UsageError(`Two targets are named: ${target.name} and ${args.kind}`, "name one");
+  }
+  const ioBufBytes = parseBytes(args["io-buf-size"], "--io-buf-size");
+  if (ioBufBytes < PAGE_BYTES || ioBufBytes > IO_BUF_BYTES_MAX || ioBufBytes % PAGE_BYTES !== 0) {
+    throw new UsageError(
+      `--io-buf-size ${args["io-buf-size"]} is not possible`,
+      "write a multiple of 4 KiB, from 4KiB to 32MiB",
+    );
+  }
+  return {
+    id: parseInteger(args.number, "-n", { min: -1, max: DEVICE_ID_MAX }),
+    target: target.name,
+    spec: target.parse(args as never),
+    queues: parseInteger(args.queues, "--queues", { min: 1, max: QUEUES_MAX }),
+    depth: parseInteger(args.depth, "--depth", { min: 1, max: UBLK_MAX_QUEUE_DEPTH }),
+    ioBufBytes,
+    recovery: readRecovery(args),
+    stallTimeoutMs: parseMilliseconds(args["stall-timeout"], "--stall-timeout"),
+  };
+}
+
+/** `--recovery=MODE`, or the field's -r, -i and -e; reissue when nothing is said. */
+export function readRecovery(
+  args: Pick<ParsedArgs<typeof addArgs>, "recovery" | "r" | "i" | "e">,
+): Recovery {
+  const r = readBit(args.r, "-r");
+  const i = readBit(args.i, "-i");
+  const e = readBit(args.e, "-e");
+  const { recovery } = args;
+  if (recovery !== undefined) {
+    if (r !== undefined || i !== undefined || e !== undefined) {
+      throw new UsageError("--recovery and -r, -i, -e say the same thing", "use one of them");
+    }
+    // The field's long forms take a bit: --recovery 1.
+    if (recovery === "0") return "none";
+    if (recovery === "1") return "reissue";
+    const mode = RECOVERIES.find((known) => known === recovery);
+    if (mode) return mode;
+    throw new UsageError(`Unknown --recovery "${recovery}"`, `there are: ${RECOVERIES.join(", ")}`);
+  }
+  if (r === false) {
+    if (i || e) throw new UsageError("-i 1 and -e 1 need recovery, but -r 0 is given");
+    return "none";
+  }
+  if (i && e) throw new UsageError("-i 1 and -e 1 exclude each other");
+  if (e) return "fail";
+  // In the field -r 1 alone means: what was delivered fails.
+  if (i === undefined && r === undefined) return "reissue";
+  return i ? "reissue" : "queue";
+}
+
+function readBit(word: string | undefined, option: string): boolean | undefined {
+  if (word === undefined) return undefined;
+  if (word === "0" || word === "1") return word === "1";
+  throw new UsageError(`${option} is 0 or 1, not "${word}"`);
+}
+

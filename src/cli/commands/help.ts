@@ -1,0 +1,58 @@
+// help: what there is, or what one command or target takes.
+import { defineCommand, renderUsage } from "citty";
+
+import { UsageError } from "../../errors.ts";
+import { targets } from "../../targets/index.ts";
+import { print } from "../output.ts";
+import { closest } from "../strict.ts";
+import { subcommands } from "./index.ts";
+
+export default defineCommand({
+  meta: { name: "help", description: "Explain a command." },
+  args: { command: { type: "positional", required: false, description: "which one" } },
+  run: async ({ args }) => print(await helpText(args.command)),
+});
+
+/** The overview, or the options of one subcommand. */
+export async function helpText(name?: string): Promise<string> {
+  if (name === undefined) return overview();
+  const visible = subcommands.filter(({ hidden }) => !hidden);
+  const subcommand = visible.find((candidate) => candidate.name === name);
+  if (!subcommand) {
+    const near = closest(name, visible.map((known) => known.name));
+    throw new UsageError(`Unknown command "${name}"`, near ? `did you mean ${near}?` : "see: help");
+  }
+  const usage = await renderUsage(await subcommand.load([]), { meta: { name: "ublk-bun" } });
+  return name === "add" ? `${usage}\n${await targetsText()}` : usage;
+}
+
+function overview(): string {
+  const lines = subcommands
+    .filter(({ hidden }) => !hidden)
+    .map(({ name, summary }) => `  ${name.padEnd(10)}${summary}`);
+  return [
+    "ublk-bun: Linux userspace block devices that survive their server",
+    "",
+    "Usage: ublk-bun COMMAND [OPTION…]",
+    "",
+    ...lines,
+    "",
+    "  ublk-bun help COMMAND   its options          ublk-bun --version",
+    "",
+    "Try: ublk-bun add --target null; then kill its server, and: ublk-bun recover 0",
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 no such device, 4 not supported here, 5 busy,",
+    "            6 nothing to recover or not recoverable, 124 timed out",
+  ].join("\n");
+}
+
+async function targetsText(): Promise<string> {
+  const blocks = targets.map(({ name, summary, args }) => {
+    const options = Object.entries(args).map(([option, def]) => {
+      const value = def.type === "string" ? `=<${def.valueHint ?? option}>` : "";
+      const fallback = def.default === undefined ? "" : ` (Default: ${def.default})`;
+      return `    --${option}${value}  ${def.description}${fallback}`;
+    });
+    return [`  ${name}: ${summary}`, ...options].join("\n");
+  });
+  return ["TARGETS", "", ...blocks, ""].join("\n");
+}

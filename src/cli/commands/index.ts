@@ -1,0 +1,69 @@
+// Every subcommand: one line each, loaded when it is asked for.
+import type { CommandDef } from "citty";
+
+import type { Bare } from "../strict.ts";
+
+export interface Subcommand {
+  readonly name: string;
+  readonly summary: string;
+  /** Options that may stand without a value. */
+  readonly bare?: Bare;
+  /** Not for people: how the program calls itself. */
+  readonly hidden?: boolean;
+  /** `words` are those after the subcommand: what `add` takes depends on its target. */
+  load(words: readonly string[]): Promise<CommandDef>;
+}
+
+/** citty's definitions differ in their arguments' types only. */
+const command = (module: { readonly default: unknown }) => module.default as CommandDef;
+
+export const subcommands: readonly Subcommand[] = [
+  {
+    name: "add",
+    summary: "make a disk and serve it in the background",
+    bare: { recovery: "reissue", r: "1", i: "1", e: "1" },
+    load: async (words) => (await import("./add.ts")).addCommand(words),
+  },
+  {
+    name: "recover",
+    summary: "serve a disk again whose server has died",
+    load: async () => command(await import("./recover.ts")),
+  },
+  {
+    name: "list",
+    summary: "show the disks, or one of them",
+    load: async () => command(await import("./list.ts")),
+  },
+  {
+    name: "stop",
+    summary: "remove a disk, but keep its device",
+    load: async () => command(await import("./stop.ts")),
+  },
+  {
+    name: "del",
+    summary: "remove a disk and its device",
+    load: async () => command(await import("./del.ts")),
+  },
+  {
+    name: "features",
+    summary: "show what this kernel's driver can do",
+    load: async () => command(await import("./features.ts")),
+  },
+  {
+    name: "help",
+    summary: "explain a command",
+    load: async () => command(await import("./help.ts")),
+  },
+  {
+    name: "__daemon",
+    summary: "serve one device",
+    hidden: true,
+    load: async () => command(await import("./daemon.ts")),
+  },
+  {
+    name: "__send",
+    summary: "send a command that cannot be cancelled",
+    hidden: true,
+    load: async () => command(await import("./send.ts")),
+  },
+];

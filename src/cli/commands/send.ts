@@ -1,0 +1,19 @@
+// __send: sends one STOP_DEV or DEL_DEV, which may hold its sender in the kernel for ever.
+import { defineCommand } from "citty";
+
+import { sendTrapped, type TrappedVerb } from "../../device/helper.ts";
+import { openSession } from "../session.ts";
+
+export default defineCommand({
+  meta: { name: "__send", hidden: true },
+  args: {
+    verb: { type: "positional", required: true },
+    id: { type: "positional", required: true },
+    liburing: { type: "positional", required: false },
+  },
+  run: async ({ args }) => {
+    const { verb, id, liburing } = args;
+    using session = await openSession({ timeout: "30s", "run-dir": "/", liburing });
+    await sendTrapped(session.control, verb as TrappedVerb, Number(id));
+  },
+});

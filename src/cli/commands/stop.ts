@@ -1,0 +1,26 @@
+// stop: removes the disk, unless somebody has it open; its device and record stay for del.
+import { defineCommand } from "citty";
+
+import { diskPath } from "../../device/disk.ts";
+import { stopDevice } from "../../device/remove.ts";
+import { commonArgs, idArgs, jsonArg, requiredId } from "../args.ts";
+import { print, printJson } from "../output.ts";
+import { openSession } from "../session.ts";
+
+export default defineCommand({
+  meta: { name: "stop", description: "Remove a disk, but keep its device (DEAD) until del." },
+  args: {
+    ...idArgs,
+    force: { type: "boolean", description: "also when it is open, or another tool's" },
+    ...jsonArg,
+    ...commonArgs,
+  },
+  run: async ({ args }) => {
+    const id = requiredId(args);
+    using session = await openSession(args);
+    session.store.prepare();
+    const stopped = await stopDevice(id, { ...session, force: args.force === true });
+    if (args.json) printJson({ id, stopped });
+    else print(stopped ? `${diskPath(id)} is stopped` : `device ${id} was stopped already`);
+  },
+});

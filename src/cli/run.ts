@@ -1,0 +1,37 @@
+// Runs one command line: finds the subcommand, checks its words, runs it.
+import { runCommand } from "citty";
+
+import packageJson from "../../package.json" with { type: "json" };
+import { UsageError } from "../errors.ts";
+import { helpText } from "./commands/help.ts";
+import { subcommands } from "./commands/index.ts";
+import { print } from "./output.ts";
+import { closest, strictWords } from "./strict.ts";
+
+/** `words` are those after the program's name. Throws UblkError, whose exit code is the program's. */
+export async function run(words: readonly string[]): Promise<void> {
+  const [first, ...rest] = words;
+  if (first === undefined) throw new UsageError("Which command?", "see: ublk-bun help");
+  if (first === "--version" || first === "-V") return print(packageJson.version);
+  if (first === "--help" || first === "-h") return print(await helpText());
+  const name = first.replaceAll("_", "-");
+  const subcommand = subcommands.find((known) => known.name === first || known.name === name);
+  if (!subcommand) throw unknownCommand(first);
+  if (!subcommand.hidden && rest.some((word) => word === "--help" || word === "-h")) {
+    return print(await helpText(subcommand.name));
+  }
+  const command = await subcommand.load(rest);
+  const args = await (typeof command.args === "function" ? command.args() : command.args);
+  const rawArgs = strictWords(rest, args ?? {}, subcommand.bare);
+  await runCommand(command, { rawArgs });
+}
+
+function unknownCommand(word: string): UsageError {
+  const names = subcommands.filter(({ hidden }) => !hidden).map((known) => known.name);
+  const near = closest(word, names);
+  const what = word.startsWith("-") ? "option" : "command";
+  return new UsageError(
+    `Unknown ${what} "${word}"`,
+    near ? `did you mean ${near}?` : `there are: ${names.join(", ")}`,
+  );
+}

@@ -1,0 +1,230 @@
+// Sends control commands to /dev/ublk-control and awaits them: woken by an eventfd, never polling,
+// each with a deadline. Also waits for any file to become ready, and wakes sleeping queue Workers.
+import { closeSync } from "node:fs";
+
+import { EXIT, KernelError, UblkError } from "../errors.ts";
+import { ERRNO } from "../ffi/errno.ts";
+import { EFD, eventfd, O, open } from "../ffi/libc.ts";
+import type { Liburing } from "../ffi/liburing.ts";
+import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
+import { ublksrv_ctrl_cmd } from "../ffi/ublk.ts";
+import { io_uring_sqe, IORING_SETUP } from "../ffi/uring.ts";
+import { prepCancel, prepMsgRing, prepPollAdd, prepUringCmd, setUserData } from "../ring/ops.ts";
+import { Ring } from "../ring/ring.ts";
+import type { Command, Frame } from "./command.ts";
+import { getFeatures } from "./commands/get-features.ts";
+import { commandError, timeoutError, tooOldError } from "./diagnosis.ts";
+
+export const CONTROL_PATH = "/dev/ublk-control";
+/** Most bytes behind one command's `addr`. */
+const BUFFER_BYTES_MAX = 4096;
+/** Commands that may be under way at once. */
+const SLOTS = 32;
+/** How long a cancelled command may take to come back before its memory is given up. */
+const CANCEL_MS_MAX = 2000;
+/** High half of user_data. */
+const KIND = { command: 0, ignored: 1, poll: 2 } as const;
+
+export interface ControlOptions {
+  readonly liburing: Liburing;
+  /** Default deadline of every command. */
+  readonly timeoutMs: number;
+}
+
+export interface RunOptions {
+  readonly timeoutMs?: number;
+  /** Cancels the command; it then fails with EINTR. */
+  readonly signal?: AbortSignal;
+}
+
+export class Control implements Disposable {
+  /** UBLK_F bits that this kernel's driver knows; 0 where it is too old to say. */
+  features = 0n;
+
+  readonly #fd: number;
+  readonly #eventFd: number;
+  readonly #ring: Ring;
+  readonly #sqeView: DataView;
+  readonly #memory: MappedMemory;
+  readonly #bytes: Uint8Array;
+  readonly #freeSlots = Array.from({ length: SLOTS }, (_, slot) => slot);
+  readonly #waiting = new Map<number, (result: number) => void>();
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  readonly #timeoutMs: number;
+  #sequence = 0;
+
+  private constructor(fd: number, { liburing, timeoutMs }: ControlOptions) {
+    this.#fd = fd;
+    this.#timeoutMs = timeoutMs;
+    this.#ring = new Ring({
+      liburing,
+      entries: 2 * SLOTS,
+      cqEntries: 8 * SLOTS,
+      flags: IORING_SETUP.SQE128,
+    });
+    this.#sqeView = new DataView(this.#ring.sqes.buffer, this.#ring.sqes.byteOffset);
+    this.#memory = mapMemory(SLOTS * BUFFER_BYTES_MAX);
+    this.#bytes = this.#memory.bytes;
+    this.#eventFd = eventfd(0, EFD.CLOEXEC | EFD.NONBLOCK);
+    this.#ring.registerEventfd(this.#eventFd);
+    this.#reader = Bun.file(this.#eventFd).stream().getReader();
+    void this.#listen();
+  }
+
+  /** Opens the driver's control device. Errors: exit 4 where there is no driver, 1 without rights. */
+  static async open(options: ControlOptions): Promise<Control> {
+    const fd = open(CONTROL_PATH, O.RDWR | O.CLOEXEC);
+    if (fd < 0) throw openError(-fd);
+    const control = new Control(fd, options);
+    try {
+      control.features = await control.run(getFeatures, 0, undefined);
+    } catch (error) {
+      if (!(error instanceof KernelError) || error.errno !== ERRNO.EOPNOTSUPP) {
+        control[Symbol.dispose]();
+        throw error;
+      }
+    }
+    return control;
+  }
+
+  /** Runs one command. Throws KernelError with its errno; ETIMEDOUT and exit 124 at its deadline. */
+  async run<Q, R>(
+    command: Command<Q, R>,
+    deviceId: number,
+    request: Q,
+    options: RunOptions = {},
+  ): Promise<R> {
+    if (command.needs !== undefined && this.features !== 0n && !(this.features & command.needs)) {
+      throw tooOldError(command);
+    }
+    const slot = this.#freeSlots.pop();
+    if (slot === undefined) throw new UblkError("Too many control commands at once");
+    const frame = this.#frame(slot, command.bufferBytes ?? 0);
+    command.encode?.(request, frame);
+    const timeoutMs = options.timeoutMs ?? this.#timeoutMs;
+    const sequence = this.#submit(command, deviceId, slot, frame);
+    const result = await this.#settle(sequence, timeoutMs, options.signal);
+    if (result === undefined) throw timeoutError(command, deviceId, timeoutMs);
+    this.#freeSlots.push(slot);
+    if (result === -ERRNO.ETIMEDOUT) throw timeoutError(command, deviceId, timeoutMs);
+    if (result < 0) throw commandError(command, deviceId, -result);
+    return command.decode?.(frame, result) as R;
+  }
+
+  /** Resolves when `fd` is ready for one of the poll(2) events in `mask`. */
+  whenReady(fd: number, mask: number): Promise<void> {
+    const sequence = this.#next();
+    const at = this.#ring.sqe();
+    prepPollAdd(this.#ring.sqes, at, fd, mask);
+    setUserData(this.#ring.sqes, at, sequence, KIND.poll);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.set(sequence, () => resolve());
+    this.#ring.submit();
+    return promise;
+  }
+
+  /** Posts a completion (`lo`, `hi`) into another ring, which wakes the thread that sleeps in it. */
+  wake(ringFd: number, lo: number, hi: number): void {
+    const at = this.#ring.sqe();
+    prepMsgRing(this.#ring.sqes, at, ringFd, 0, lo, hi);
+    setUserData(this.#ring.sqes, at, this.#next(), KIND.ignored);
+    this.#ring.submit();
+  }
+
+  [Symbol.dispose](): void {
+    void this.#reader.cancel();
+    this.#ring[Symbol.dispose]();
+    this.#memory[Symbol.dispose]();
+    closeSync(this.#eventFd);
+    closeSync(this.#fd);
+  }
+
+  #next(): number {
+    this.#sequence = (this.#sequence + 1) & 0x7fffffff;
+    return this.#sequence;
+  }
+
+  #frame(slot: number, bufferBytes: number): Frame {
+    const offset = slot * BUFFER_BYTES_MAX;
+    this.#bytes.fill(0, offset, offset + BUFFER_BYTES_MAX);
+    const view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset + offset, bufferBytes);
+    return { view, data: 0n, queueId: 0xffff, pathBytes: 0 };
+  }
+
+  #submit<Q, R>(command: Command<Q, R>, deviceId: number, slot: number, frame: Frame): number {
+    const sequence = this.#next();
+    const at = this.#ring.sqe();
+    prepUringCmd(this.#ring.sqes, at, this.#fd, command.op | 0);
+    setUserData(this.#ring.sqes, at, sequence, KIND.command);
+    const lengthBytes = command.bufferBytes ?? 0;
+    const address = this.#memory.address + slot * BUFFER_BYTES_MAX;
+    ublksrv_ctrl_cmd.write(
+      this.#sqeView,
+      {
+        dev_id: deviceId,
+        queue_id: frame.queueId,
+        len: lengthBytes,
+        addr: lengthBytes === 0 ? 0n : BigInt(address),
+        data: frame.data,
+        dev_path_len: frame.pathBytes,
+      },
+      at * 4 + io_uring_sqe.at.cmd,
+    );
+    return sequence;
+  }
+
+  /** The command's result; ETIMEDOUT when it was cancelled late, undefined when it is still there. */
+  async #settle(
+    sequence: number,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<number | undefined> {
+    const { promise, resolve } = Promise.withResolvers<number | undefined>();
+    let timedOut = false;
+    this.#waiting.set(sequence, resolve);
+    const cancel = () => {
+      const at = this.#ring.sqe();
+      prepCancel(this.#ring.sqes, at, sequence, KIND.command);
+      setUserData(this.#ring.sqes, at, this.#next(), KIND.ignored);
+      this.#ring.submit();
+      setTimeout(() => resolve(undefined), CANCEL_MS_MAX).unref();
+    };
+    const deadline = setTimeout(() => {
+      timedOut = true;
+      cancel();
+    }, timeoutMs);
+    signal?.addEventListener("abort", cancel, { once: true });
+    this.#ring.submit();
+    this.#reap();
+    const result = await promise;
+    clearTimeout(deadline);
+    signal?.removeEventListener("abort", cancel);
+    return timedOut && result !== undefined && result < 0 ? -ERRNO.ETIMEDOUT : result;
+  }
+
+  async #listen(): Promise<void> {
+    while (!(await this.#reader.read()).done) this.#reap();
+  }
+
+  #reap(): void {
+    this.#ring.reap(this.#onCompletion);
+  }
+
+  readonly #onCompletion = (lo: number, hi: number, result: number): void => {
+    if (hi === KIND.ignored) return;
+    const resolve = this.#waiting.get(lo);
+    this.#waiting.delete(lo);
+    resolve?.(result);
+  };
+}
+
+function openError(errno: number): KernelError {
+  const what = `Cannot open "${CONTROL_PATH}"`;
+  if (errno === ERRNO.ENOENT || errno === ERRNO.ENXIO || errno === ERRNO.ENODEV) {
+    return new KernelError(`${what}: the ublk driver is not loaded`, errno, {
+      exitCode: EXIT.notSupported,
+      hint: "run: modprobe ublk_drv (Linux 6.1 or later, CONFIG_BLK_DEV_UBLK)",
+    });
+  }
+  return new KernelError(`${what}: no permission`, errno, { hint: "run it as root" });
+}

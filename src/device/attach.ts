@@ -1,0 +1,109 @@
+// How a server gets hold of a device: its char node, its queues' CPUs, the kernel's leave to recover it.
+import type { Control } from "../control/control.ts";
+import { getDevInfo, getQueueAffinity, startUserRecovery } from "../control/commands/index.ts";
+import { EXIT, KernelError, UblkError } from "../errors.ts";
+import { ERRNO, errnoName } from "../ffi/errno.ts";
+import { O, open } from "../ffi/libc.ts";
+import { charPath } from "./disk.ts";
+import { describeCharHolders } from "./holders.ts";
+
+const RETRY_MS = 5;
+/** What is said to be waited for only after this long is not said in the ordinary case. */
+const NOTE_MS = 500;
+
+export interface WaitOptions {
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Opens /dev/ublkcN; the fd is this process's one and only. The node may be late or still be root's
+ * (udev), and its last opener may be on its way out: ENOENT, EACCES and EBUSY are tried again.
+ */
+export async function openCharDevice(id: number, options: WaitOptions): Promise<number> {
+  const deadline = performance.now() + options.timeoutMs;
+  for (;;) {
+    const fd = open(charPath(id), O.RDWR | O.CLOEXEC);
+    if (fd >= 0) return fd;
+    const passing = fd === -ERRNO.ENOENT || fd === -ERRNO.EACCES || fd === -ERRNO.EBUSY;
+    if (!passing || performance.now() > deadline) throw charError(id, -fd);
+    options.signal.throwIfAborted();
+    await Bun.sleep(RETRY_MS);
+  }
+}
+
+/** The CPU bitmaps of all queues. */
+export async function queueAffinities(
+  control: Control,
+  id: number,
+  queues: number,
+): Promise<Uint8Array[]> {
+  const bitmaps: Uint8Array[] = [];
+  for (let queueId = 0; queueId < queues; queueId++) {
+    bitmaps.push(await control.run(getQueueAffinity, id, { queueId }));
+  }
+  return bitmaps;
+}
+
+/** START_USER_RECOVERY, again and again while the old server, or somebody else, holds the device. */
+export async function startRecovery(
+  control: Control,
+  id: number,
+  { timeoutMs, signal, note }: WaitOptions & { readonly note: (text: string) => void },
+): Promise<void> {
+  const began = performance.now();
+  let noted = false;
+  for (;;) {
+    const errno = await tryStartRecovery(control, id);
+    if (errno === 0) return;
+    const waitedMs = performance.now() - began;
+    if (waitedMs > timeoutMs) throw heldError(id, timeoutMs);
+    if (waitedMs > NOTE_MS && !noted) {
+      note(`waiting: ${heldBy(id)}`);
+      noted = true;
+    }
+    signal.throwIfAborted();
+    await Bun.sleep(RETRY_MS);
+  }
+}
+
+/** 0, or EBUSY. */
+async function tryStartRecovery(control: Control, id: number): Promise<number> {
+  try {
+    await control.run(startUserRecovery, id, undefined);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    if (error.errno === ERRNO.EBUSY) return error.errno;
+    if (error.errno === ERRNO.EINVAL) {
+      // 6.12 answers EINVAL to the second START after one death, though the device can still be had.
+      const { state } = await control.run(getDevInfo, id, undefined);
+      if (state === "QUIESCED" || state === "FAIL_IO") return 0;
+    }
+    throw error;
+  }
+}
+
+function heldBy(id: number): string {
+  const holders = describeCharHolders(id);
+  return holders === "" ? `${charPath(id)} is still held` : `${charPath(id)} is held by ${holders}`;
+}
+
+function heldError(id: number, timeoutMs: number): UblkError {
+  return new UblkError(
+    `Device ${id} cannot be recovered yet: ${heldBy(id)}, for ${timeoutMs / 1000} s now`,
+    {
+      exitCode: EXIT.busy,
+      hint: "end that process, then recover again; the device is as it was",
+    },
+  );
+}
+
+function charError(id: number, errno: number): KernelError {
+  const holders = errno === ERRNO.EBUSY ? describeCharHolders(id) : "";
+  const by = holders === "" ? "" : ` (held by ${holders})`;
+  return new KernelError(`Cannot open "${charPath(id)}": ${errnoName(errno)}${by}`, errno, {
+    exitCode: errno === ERRNO.EBUSY ? EXIT.busy : EXIT.failed,
+    hint: errno === ERRNO.ENOENT ? "is devtmpfs mounted on /dev?" : "see: ublk-bun list",
+  });
+}

@@ -1,0 +1,107 @@
+// add and recover from the launcher's side: everything that can be refused without a daemon is.
+import type { Control } from "../control/control.ts";
+import { getDevInfo } from "../control/commands/index.ts";
+import { EXIT, UblkError } from "../errors.ts";
+import type { Spec } from "../target.ts";
+import { diskPath } from "./disk.ts";
+import { assertOurs, identityText, newIdentity } from "./identity.ts";
+import { serverPid } from "./inspect.ts";
+import { type Launched, launch } from "./launch.ts";
+import { processName } from "./processes.ts";
+import { recoveryFlags } from "./recovery.ts";
+import { bootId, type DeviceLock, type Recovery, type Store } from "./store.ts";
+
+/** What a person wants of a new device. */
+export interface AddWish {
+  /** -1: whichever is free. */
+  readonly id: number;
+  readonly target: string;
+  readonly spec: Spec;
+  readonly queues: number;
+  readonly depth: number;
+  readonly ioBufBytes: number;
+  readonly recovery: Recovery;
+  readonly stallTimeoutMs: number;
+}
+
+export interface BeginOptions {
+  readonly control: Control;
+  readonly store: Store;
+  readonly timeoutMs: number;
+  readonly liburing: string;
+  readonly foreground: boolean;
+}
+
+/** Makes a device and serves it in a daemon; returns when its disk can be read. */
+export async function addDevice(wish: AddWish, options: BeginOptions): Promise<Launched> {
+  const { control, store, timeoutMs, liburing } = options;
+  recoveryFlags(wish.recovery, control.features);
+  store.prepare();
+  using lock = wish.id < 0 ? undefined : lockForAdd(store, wish.id);
+  const record = {
+    ...wish,
+    version: 1,
+    identity: identityText(newIdentity()),
+    bootId: bootId(),
+    flags: "0x0",
+    restarts: 0,
+    liburing,
+    log: "",
+    program: process.execPath,
+  } as const;
+  const job = { verb: "add", runDir: store.dir, timeoutMs, liburing, record } as const;
+  return launch({ ...options, job, lock });
+}
+
+/** Serves a device again whose server is gone; returns when its disk can be read. */
+export async function recoverDevice(id: number, options: BeginOptions): Promise<Launched> {
+  const { control, store, timeoutMs, liburing } = options;
+  await refuseIfHopeless(id, control, store);
+  store.prepare();
+  using lock = store.lock(id, "recover");
+  // Another recover may just have ended.
+  await refuseIfHopeless(id, control, store);
+  const job = { verb: "recover", runDir: store.dir, timeoutMs, liburing, id } as const;
+  return launch({ ...options, job, lock });
+}
+
+/** Refuses at once what no waiting can mend; touches nothing. */
+async function refuseIfHopeless(id: number, control: Control, store: Store): Promise<void> {
+  const info = await control.run(getDevInfo, id, undefined);
+  const pid = serverPid(info);
+  const refuse = (message: string, hint: string) => {
+    throw new UblkError(message, { exitCode: EXIT.notRecoverable, hint });
+  };
+  const remedy = "nothing was changed; to give the disk up: ublk-bun del ID --force";
+  if (info.state === "LIVE" && pid > 0) {
+    refuse(
+      `Device ${id} is live: pid ${pid} (${processName(pid)}) serves ${diskPath(id)}`,
+      "there is nothing to recover",
+    );
+  }
+  assertOurs(store.load(id), info, remedy.replace("ID", String(id)));
+  if (store.load(id)!.recovery === "none") {
+    refuse(
+      `Device ${id} was added without recovery`,
+      `delete it and add it again: ublk-bun del ${id}`,
+    );
+  }
+  if (info.state === "DEAD") {
+    refuse(
+      `Device ${id} is DEAD: it was stopped, its disk is gone`,
+      `delete it and add it again: ublk-bun del ${id}`,
+    );
+  }
+}
+
+function lockForAdd(store: Store, id: number): DeviceLock {
+  try {
+    return store.lock(id, "add");
+  } catch (error) {
+    if (!(error instanceof UblkError)) throw error;
+    throw new UblkError(`Cannot add device ${id}, the id is taken: ${error.message}`, {
+      exitCode: EXIT.busy,
+      hint: "leave -n out to get a free one",
+    });
+  }
+}

@@ -1,0 +1,202 @@
+// The daemon: begins to serve one device, says so or says why not, serves, and ends.
+//
+// SIGTERM and SIGINT ask it to remove its disk; while somebody has the disk open it goes on serving,
+// and a second signal within ten seconds makes it let go: the kernel keeps the disk for `recover`.
+import { writeSync } from "node:fs";
+
+import { Control } from "../control/control.ts";
+import { getDevInfo } from "../control/commands/index.ts";
+import { EXIT, UblkError } from "../errors.ts";
+import { _exit, close, F, fcntl } from "../ffi/libc.ts";
+import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
+import { log, logAsDaemon } from "../log.ts";
+import { Device } from "./device.ts";
+import { diskPath } from "./disk.ts";
+import { LOCK_FD, REPORT_FD, type Job, type Report } from "./job.ts";
+import { LogFile } from "./log-file.ts";
+import { watchOwnMounts } from "./own-mounts.ts";
+import { deleteStopped, stopDisk } from "./remove.ts";
+import { type DeviceLock, Store } from "./store.ts";
+
+/** A second signal within this time means: let go at once. */
+const SECOND_SIGNAL_MS = 10_000;
+/** How long requests that the target has begun may take when we let go. */
+const LET_GO_MS_MAX = 5000;
+const FATAL_EXIT = 70;
+
+/** Serves until the device is gone; the process's exit code. */
+export async function runDaemon(job: Job): Promise<number> {
+  return new Daemon(job).run();
+}
+
+class Daemon {
+  readonly #job: Job;
+  readonly #store: Store;
+  readonly #logFile: LogFile | undefined;
+  readonly #abort = new AbortController();
+  #reported = false;
+  #live = false;
+  #removing = false;
+  #signalledAt = Number.NEGATIVE_INFINITY;
+
+  constructor(job: Job) {
+    this.#job = job;
+    this.#store = new Store(job.runDir);
+    this.#logFile = job.log === "" ? undefined : new LogFile(job.log);
+    logAsDaemon();
+    process.umask(0o077);
+    // No child of ours may keep the launcher waiting or the device locked.
+    fcntl(REPORT_FD, F.SETFD, F.FD_CLOEXEC);
+    if (job.locked) fcntl(LOCK_FD, F.SETFD, F.FD_CLOEXEC);
+  }
+
+  async run(): Promise<number> {
+    const liburing = liburingPath(this.#job.liburing || undefined);
+    using control = await this.#openControl(liburing);
+    const device = await this.#begin(control, liburing);
+    if (device === undefined) return EXIT.failed;
+    const onSignal = () => void this.#onSignal(control, device);
+    process.on("SIGTERM", onSignal).on("SIGINT", onSignal);
+    if (this.#abort.signal.aborted) onSignal();
+    this.#logFile?.watch();
+    if (this.#job.ownNamespace) void watchOwnMounts(control, device.id);
+    await device.served();
+    return this.#end(control, device);
+  }
+
+  async #openControl(liburing: string): Promise<Control> {
+    try {
+      const { timeoutMs } = this.#job;
+      return await Control.open({ liburing: loadLiburing(liburing), timeoutMs });
+    } catch (error) {
+      this.#reportError(error);
+      throw error;
+    }
+  }
+
+  /** Adds or recovers; undefined when that failed, which has been reported then. */
+  async #begin(control: Control, liburing: string): Promise<Device | undefined> {
+    const abort = () => this.#abort.abort(new UblkError("Interrupted: nothing was changed"));
+    process.on("SIGTERM", abort).on("SIGINT", abort);
+    try {
+      const device = this.#device(control, liburing);
+      if (this.#job.verb === "add") {
+        const identity = BigInt(`0x${this.#job.record.identity}`);
+        await device.add(identity, (id) => this.#claim(id));
+      } else {
+        await device.recover();
+      }
+      this.#live = true;
+      log.info(`live: ${diskPath(device.id)}, pid ${process.pid}, ${device.record.target}`);
+      this.#report({ kind: "live", id: device.id });
+      return device;
+    } catch (error) {
+      log.error(error);
+      this.#reportError(error);
+      return undefined;
+    } finally {
+      process.off("SIGTERM", abort).off("SIGINT", abort);
+      if (this.#job.locked) close(LOCK_FD);
+    }
+  }
+
+  #device(control: Control, liburing: string): Device {
+    const job = this.#job;
+    const record = job.verb === "add" ? job.record : this.#store.load(job.id);
+    if (record === undefined) {
+      throw new UblkError(`There is no record of a device ${job.verb === "recover" ? job.id : ""}`, {
+        exitCode: EXIT.notRecoverable,
+      });
+    }
+    return new Device(record, {
+      control,
+      store: this.#store,
+      liburing,
+      timeoutMs: job.timeoutMs,
+      signal: this.#abort.signal,
+      note: (text) => this.#report({ kind: "note", text }),
+      onFatal: (reason) => this.#die(reason),
+    });
+  }
+
+  /** ADD_DEV has given us `id`: its log gets its name, its lock is ours until we are live. */
+  #claim(id: number): DeviceLock | undefined {
+    this.#logFile?.moveTo(this.#store.logPath(id));
+    return this.#job.locked ? undefined : this.#store.lock(id, "add");
+  }
+
+  async #onSignal(control: Control, device: Device): Promise<void> {
+    const now = performance.now();
+    const isSecond = now - this.#signalledAt < SECOND_SIGNAL_MS;
+    this.#signalledAt = now;
+    if (isSecond) {
+      log.warn(`second signal: letting go of ${diskPath(device.id)}; to serve it again: recover`);
+      // With recovery, what is not done by then is done again by the next server.
+      setTimeout(() => _exit(EXIT.ok), LET_GO_MS_MAX).unref();
+      return device.letGo();
+    }
+    if (this.#removing) return;
+    this.#removing = true;
+    try {
+      const info = await control.run(getDevInfo, device.id, undefined);
+      await stopDisk(info, this.#removeOptions(control));
+    } catch (error) {
+      this.#removing = false;
+      const why = error instanceof Error ? error.message : String(error);
+      log.warn(`asked to end, but ${why}; goes on serving (again within 10 s: let go)`);
+    }
+  }
+
+  #removeOptions(control: Control) {
+    const { timeoutMs, liburing } = this.#job;
+    return { control, store: this.#store, timeoutMs, force: false, liburing };
+  }
+
+  /** The Workers are gone and the device is closed: what has become of it? */
+  async #end(control: Control, device: Device): Promise<number> {
+    if (this.#removing) {
+      try {
+        await deleteStopped(device.id, this.#removeOptions(control));
+        return EXIT.ok;
+      } catch (error) {
+        log.error(error);
+        return EXIT.failed;
+      }
+    }
+    try {
+      const { state } = await control.run(getDevInfo, device.id, undefined);
+      log.info(`${diskPath(device.id)} has left us: ${state}`);
+    } catch {
+      log.info(`${diskPath(device.id)} has been deleted`);
+    }
+    return EXIT.ok;
+  }
+
+  #report(report: Report): void {
+    if (this.#reported) return;
+    this.#reported = report.kind !== "note";
+    try {
+      writeSync(REPORT_FD, `${JSON.stringify(report)}\n`);
+    } catch {
+      // The launcher is gone: its daemon goes on without it.
+    }
+    if (this.#reported) close(REPORT_FD);
+  }
+
+  #reportError(error: unknown): void {
+    const known = error instanceof UblkError ? error : undefined;
+    this.#report({
+      kind: "error",
+      message: error instanceof Error ? error.message : String(error),
+      ...(known?.hint === undefined ? {} : { hint: known.hint }),
+      exitCode: known?.exitCode ?? EXIT.failed,
+    });
+  }
+
+  /** A Worker is lost. No STOP, no DEL: the kernel keeps the device for `recover`. */
+  #die(reason: string): never {
+    log.fatal(`${reason}; the process ends, the device waits for recover`);
+    this.#reportError(new UblkError(reason));
+    return _exit(FATAL_EXIT);
+  }
+}

@@ -1,0 +1,208 @@
+// A device with us as its server: added or recovered, serving, ended.
+//
+// Both beginnings walk the same path: tags fetched by the Workers, then START_DEV or
+// END_USER_RECOVERY. A failed add leaves nothing behind; a failed recover leaves everything as it was.
+import { close } from "../ffi/libc.ts";
+import type { Control } from "../control/control.ts";
+import { addDev, ANY_DEVICE, endUserRecovery, getDevInfo } from "../control/commands/index.ts";
+import { getParams, setParams, startDev } from "../control/commands/index.ts";
+import type { DevInfo } from "../control/commands/dev-info.ts";
+import { UblkError } from "../errors.ts";
+import type { Backing, Target } from "../target.ts";
+import { findTarget } from "../targets/index.ts";
+import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
+import { sendByHelper } from "./helper.ts";
+import { assertOurs } from "./identity.ts";
+import { toParams } from "./params.ts";
+import { checkGranted, recoveryFlags } from "./recovery.ts";
+import { type DeviceState, next } from "./state.ts";
+import { type DeviceLock, type DeviceRecord, type Store } from "./store.ts";
+import { Workers } from "./workers.ts";
+
+export interface DeviceOptions {
+  readonly control: Control;
+  readonly store: Store;
+  /** Path for `loadLiburing`. */
+  readonly liburing: string;
+  /** Deadline of each step that waits for somebody else. */
+  readonly timeoutMs: number;
+  /** Ends a beginning that is under way. */
+  readonly signal: AbortSignal;
+  /** Tells the person at the prompt what is being waited for. */
+  readonly note: (text: string) => void;
+  /** A Worker is lost: must end the process. */
+  readonly onFatal: (reason: string) => never;
+}
+
+export class Device {
+  record: DeviceRecord;
+  readonly #options: DeviceOptions;
+  readonly #target: Target;
+  readonly #workers: Workers;
+  #state: DeviceState = "new";
+  #backing: Backing | undefined;
+  #charFd = -1;
+
+  constructor(record: DeviceRecord, options: DeviceOptions) {
+    this.record = record;
+    this.#options = options;
+    this.#target = findTarget(record.target);
+    this.#workers = new Workers({
+      control: options.control,
+      stallTimeoutMs: this.#target.mayBlock ? 0 : record.stallTimeoutMs,
+      onFatal: options.onFatal,
+    });
+  }
+
+  get id(): number {
+    return this.record.id;
+  }
+
+  get state(): DeviceState {
+    return this.#state;
+  }
+
+  /** Creates the device and serves it. `onId` hears its id before anything is kept under it. */
+  async add(identity: bigint, onId: (id: number) => DeviceLock | undefined): Promise<void> {
+    const { control, store, signal } = this.#options;
+    const { record } = this;
+    const backing = await this.#openTarget(record.id);
+    const id = record.id < 0 ? ANY_DEVICE : record.id;
+    const flags = recoveryFlags(record.recovery, control.features);
+    signal.throwIfAborted();
+    const info = await control.run(addDev, id, {
+      id,
+      queues: record.queues,
+      depth: record.depth,
+      ioBufBytes: record.ioBufBytes,
+      flags,
+      identity,
+    });
+    this.#state = next(this.#state, "added");
+    this.record = { ...record, ...kernelFacts(info), log: store.logPath(info.id) };
+    using lock = onId(info.id);
+    void lock;
+    try {
+      checkGranted(record.recovery, info.flags);
+      await control.run(setParams, this.id, toParams(backing.geometry, info.ioBufBytes));
+      store.save(this.record);
+      await this.#prepareWorkers(info, backing);
+      signal.throwIfAborted();
+      await this.#prime(info);
+      signal.throwIfAborted();
+      await control.run(startDev, this.id, { pid: process.pid }, { signal });
+      this.#state = next(this.#state, "started");
+    } catch (error) {
+      await this.#undo(error);
+      throw error;
+    }
+  }
+
+  /** Takes over a device whose server is gone. Nothing is asked of the kernel until all is ready. */
+  async recover(): Promise<void> {
+    const { control, store, timeoutMs, signal, note } = this.#options;
+    const info = await control.run(getDevInfo, this.id, undefined);
+    assertOurs(this.record, info, "nothing was changed");
+    this.#state = next(this.#state, "adopted");
+    const backing = await this.#openTarget(this.id);
+    await this.#compareGeometry(info, backing);
+    await this.#prepareWorkers(info, backing);
+    signal.throwIfAborted();
+    await startRecovery(control, this.id, { timeoutMs, note, signal });
+    this.#state = next(this.#state, "recover");
+    await this.#prime(info);
+    await control.run(endUserRecovery, this.id, { pid: process.pid }, { signal });
+    this.#state = next(this.#state, "started");
+    this.record = { ...this.record, restarts: this.record.restarts + 1, program: process.execPath };
+    store.save(this.record);
+  }
+
+  /** Resolves when the device has left us, by a stop or because we let go; everything is closed then. */
+  async served(): Promise<void> {
+    await this.#workers.gone;
+    close(this.#charFd);
+    this.#charFd = -1;
+    await this.#backing?.[Symbol.asyncDispose]();
+  }
+
+  /** Lets go of a live device: the kernel keeps it for the next server. */
+  letGo(): void {
+    this.#workers.leave();
+  }
+
+  async #openTarget(deviceId: number): Promise<Backing> {
+    this.#backing = await this.#target.open(this.record.spec, { deviceId });
+    return this.#backing;
+  }
+
+  async #prepareWorkers(info: DevInfo, backing: Backing): Promise<void> {
+    await this.#workers.prepare({
+      queues: info.queues,
+      deviceId: info.id,
+      depth: info.depth,
+      ioBufBytes: info.ioBufBytes,
+      liburing: this.#options.liburing,
+      target: this.record.target,
+      spec: this.record.spec,
+      facts: backing.facts,
+      fds: backing.fds,
+      fanOut: this.#target.fanOut?.(this.record.spec, backing.geometry) ?? 1,
+    });
+  }
+
+  async #prime(info: DevInfo): Promise<void> {
+    const { control, timeoutMs, signal } = this.#options;
+    this.#charFd = await openCharDevice(this.id, { timeoutMs, signal });
+    const affinities = await queueAffinities(control, this.id, info.queues);
+    await this.#workers.prime(this.#charFd, affinities);
+    this.#state = next(this.#state, "primed");
+  }
+
+  /** A target that has changed its shape would read and write in the wrong places. */
+  async #compareGeometry(info: DevInfo, { geometry }: Backing): Promise<void> {
+    const wanted = toParams(geometry, info.ioBufBytes);
+    const params = await this.#options.control.run(getParams, this.id, undefined);
+    const fields = ["basic_dev_sectors", "basic_logical_bs_shift", "basic_attrs"] as const;
+    for (const field of fields) {
+      if (params[field] === wanted[field]) continue;
+      throw new UblkError(
+        `The target of device ${this.id} has changed: ` +
+          `${field} is ${wanted[field]}, the kernel's disk has ${params[field]}`,
+        { hint: "bring the target back to what it was, then recover again; nothing was changed" },
+      );
+    }
+  }
+
+  /** Takes a half-made device back. */
+  async #undo(cause: unknown): Promise<void> {
+    const { store, timeoutMs } = this.#options;
+    const { liburing } = this.record;
+    this.#workers.leave();
+    await this.#workers.gone;
+    if (this.#charFd >= 0) close(this.#charFd);
+    this.#charFd = -1;
+    try {
+      await sendByHelper("stop", this.id, { timeoutMs, liburing });
+      await sendByHelper("del", this.id, { timeoutMs, liburing });
+      store.remove(this.id);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new UblkError(
+        `${cause instanceof Error ? cause.message : String(cause)}; and the half-made device ` +
+          `${this.id} could not be removed: ${why}`,
+        { cause, hint: `run: ublk-bun del ${this.id} --force` },
+      );
+    }
+  }
+}
+
+/** What of the record the kernel has the last word on. */
+function kernelFacts(info: DevInfo) {
+  return {
+    id: info.id,
+    queues: info.queues,
+    depth: info.depth,
+    ioBufBytes: info.ioBufBytes,
+    flags: `0x${info.flags.toString(16)}`,
+  };
+}

@@ -1,0 +1,92 @@
+// STOP_DEV and DEL_DEV, sent by a process of their own: they cannot be cancelled, and whoever sent
+// one cannot end before it does, not even by kill -9. So whoever waits for it can stop waiting.
+import { EXIT, KernelError } from "../errors.ts";
+import type { Control } from "../control/control.ts";
+import { delDev, stopDev, tryStopDev } from "../control/commands/index.ts";
+import { commandError } from "../control/diagnosis.ts";
+import { ERRNO } from "../ffi/errno.ts";
+import { close, O, open } from "../ffi/libc.ts";
+import { describeCharHolders } from "./holders.ts";
+import { diskPath, inFlight } from "./disk.ts";
+import { isAlive } from "./processes.ts";
+import { CLEAN_ENV, selfCommand } from "./self.ts";
+
+/** The hidden subcommand that runs `sendTrapped`. */
+export const SEND_COMMAND = "__send";
+
+/** "stop-unused" is TRY_STOP_DEV for kernels without it: STOP_DEV behind an exclusive open. */
+const TRAPPED = {
+  stop: stopDev,
+  "try-stop": tryStopDev,
+  "stop-unused": stopDev,
+  del: delDev,
+} as const;
+export type TrappedVerb = keyof typeof TRAPPED;
+
+export interface SendOptions {
+  readonly timeoutMs: number;
+  readonly liburing: string;
+}
+
+/** Runs `verb` in a helper process. KernelError with exit 124 when it is not back in time. */
+export async function sendByHelper(
+  verb: TrappedVerb,
+  id: number,
+  { timeoutMs, liburing }: SendOptions,
+): Promise<void> {
+  const helper = Bun.spawn(selfCommand([SEND_COMMAND, verb, String(id), liburing]), {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...CLEAN_ENV },
+    cwd: "/",
+    detached: true,
+  });
+  const { promise: deadline, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => resolve(undefined), timeoutMs);
+  const answer = await Promise.race([new Response(helper.stdout).text(), deadline]);
+  clearTimeout(timer);
+  if (answer === undefined) {
+    helper.unref();
+    throw stuckError(verb, id, timeoutMs, helper.pid);
+  }
+  const errno = Number(answer || ERRNO.ECANCELED);
+  if (errno !== 0) throw commandError(TRAPPED[verb], id, errno);
+}
+
+/** The helper's side: sends the command and writes its errno (0: done) to stdout. */
+export async function sendTrapped(control: Control, verb: TrappedVerb, id: number): Promise<void> {
+  process.stdout.write(String(await attempt(control, verb, id)));
+}
+
+async function attempt(control: Control, verb: TrappedVerb, id: number): Promise<number> {
+  // The device is unmounted and closed, or this open fails; while it lasts nobody can mount it.
+  const fd = verb === "stop-unused" ? open(diskPath(id), O.RDONLY | O.EXCL | O.CLOEXEC) : -1;
+  if (verb === "stop-unused" && fd < 0 && fd !== -ERRNO.ENOENT) return -fd;
+  try {
+    await control.run(TRAPPED[verb], id, undefined, { timeoutMs: 2 ** 31 - 1 });
+    return 0;
+  } catch (error) {
+    if (error instanceof KernelError) return error.errno;
+    throw error;
+  } finally {
+    if (fd >= 0) close(fd);
+  }
+}
+
+function stuckError(verb: TrappedVerb, id: number, timeoutMs: number, helper: number): KernelError {
+  const count = inFlight(id);
+  const holders = describeCharHolders(id);
+  const requests = `${count} request${count === 1 ? "" : "s"}`;
+  const why = holders === "" ? `${requests} in flight` : `${holders} still holds ${requests}`;
+  const goesOn = isAlive(helper) ? `; pid ${helper} goes on waiting for it in the kernel` : "";
+  return new KernelError(
+    `${TRAPPED[verb].name} of device ${id} did not end within ${timeoutMs / 1000} s: ${why}${goesOn}`,
+    ERRNO.ETIMEDOUT,
+    {
+      exitCode: EXIT.timedOut,
+      hint:
+        holders === ""
+          ? "close whatever has the disk open, see: ublk-bun list"
+          : "a server that does not answer must be killed (kill -9), which ends the wait",
+    },
+  );
+}

@@ -1,0 +1,35 @@
+// Whose device is it? ADD_DEV puts 64 random bits into ublksrv_flags, the kernel keeps them, and the
+// record holds them too: a device with other bits belongs to somebody else, and is left alone.
+import { EXIT, UblkError } from "../errors.ts";
+import type { DevInfo } from "../control/commands/dev-info.ts";
+import { bootId, type DeviceRecord } from "./store.ts";
+
+/** Never 0: that is what servers without this habit leave there. */
+export function newIdentity(): bigint {
+  const [bits] = crypto.getRandomValues(new BigUint64Array(1));
+  return bits! === 0n ? 1n : bits!;
+}
+
+export const identityText = (identity: bigint) => identity.toString(16).padStart(16, "0");
+
+/** True when the record describes this very device. */
+export function isOurs(record: DeviceRecord | undefined, info: DevInfo): record is DeviceRecord {
+  return record?.identity === identityText(info.identity) && record.bootId === bootId();
+}
+
+/** Throws (exit 6) unless the record describes this very device. `remedy` says what helps. */
+export function assertOurs(
+  record: DeviceRecord | undefined,
+  info: DevInfo,
+  remedy: string,
+): asserts record is DeviceRecord {
+  if (isOurs(record, info)) return;
+  const why =
+    record === undefined
+      ? "there is no record of it"
+      : "another tool made it; the record is of an earlier device with the same id";
+  throw new UblkError(`Device ${info.id} is not ours: ${why}`, {
+    exitCode: EXIT.notRecoverable,
+    hint: remedy,
+  });
+}

@@ -1,0 +1,44 @@
+// What a launcher asks of the daemon that it starts, and what the daemon answers; plain JSON.
+import type { ExitCode } from "../errors.ts";
+import type { DeviceRecord } from "./store.ts";
+
+/** The hidden subcommand that becomes the daemon; its argument is a Job. */
+export const DAEMON_COMMAND = "__daemon";
+/** The daemon writes Reports here, a line each. */
+export const REPORT_FD = 3;
+/** The device's lock, when the launcher holds it already. */
+export const LOCK_FD = 4;
+
+interface CommonJob {
+  readonly runDir: string;
+  readonly timeoutMs: number;
+  /** The file that stdout and stderr go to; "" in the foreground. */
+  readonly log: string;
+  readonly locked: boolean;
+  /** The daemon runs in a mount namespace of its own. */
+  readonly ownNamespace: boolean;
+  readonly liburing: string;
+}
+
+export interface AddJob extends CommonJob {
+  readonly verb: "add";
+  /** As the record will be; id -1 lets the kernel choose. */
+  readonly record: DeviceRecord;
+}
+
+export interface RecoverJob extends CommonJob {
+  readonly verb: "recover";
+  readonly id: number;
+}
+
+export type Job = AddJob | RecoverJob;
+
+export type Report =
+  | { readonly kind: "note"; readonly text: string }
+  | { readonly kind: "live"; readonly id: number }
+  | {
+      readonly kind: "error";
+      readonly message: string;
+      readonly hint?: string;
+      readonly exitCode: ExitCode;
+    };

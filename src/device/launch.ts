@@ -1,0 +1,206 @@
+// The launcher's side of a daemon: starts it, hears whether it is live, and cleans up when it died
+// before it could.
+import { closeSync, openSync, rmSync } from "node:fs";
+import { open as openFile } from "node:fs/promises";
+import { join } from "node:path";
+
+import type { Control } from "../control/control.ts";
+import { EXIT, UblkError } from "../errors.ts";
+import { log } from "../log.ts";
+import { O, pipe2 } from "../ffi/libc.ts";
+import { deviceIds, diskPath } from "./disk.ts";
+import { sendByHelper } from "./helper.ts";
+import { identityText } from "./identity.ts";
+import { type AddJob, DAEMON_COMMAND, type Job, type RecoverJob, type Report } from "./job.ts";
+import { prepareDaemonParent } from "./namespace.ts";
+import { findDevice } from "./remove.ts";
+import { CLEAN_ENV, DAEMON_ARGV0, selfCommand } from "./self.ts";
+import type { DeviceLock, Store } from "./store.ts";
+
+type JobToLaunch =
+  | Omit<AddJob, "log" | "locked" | "ownNamespace">
+  | Omit<RecoverJob, "log" | "locked" | "ownNamespace">;
+
+export interface LaunchOptions {
+  readonly job: JobToLaunch;
+  readonly store: Store;
+  readonly control: Control;
+  readonly foreground: boolean;
+  /** The device's lock, where its id is known beforehand. */
+  readonly lock: DeviceLock | undefined;
+}
+
+/** A daemon that serves. */
+export interface Launched {
+  readonly id: number;
+  /** Its exit code, when it ends; for the foreground. */
+  readonly exited: Promise<number>;
+}
+
+/** Thrown when the person at the prompt did not want to wait. */
+export class InterruptedError extends UblkError {
+  readonly signal: NodeJS.Signals;
+
+  constructor(signal: NodeJS.Signals) {
+    super(`Interrupted by ${signal}`);
+    this.signal = signal;
+  }
+}
+
+/** Starts the daemon and returns when its disk can be read. Throws what kept it from that. */
+export async function launch(options: LaunchOptions): Promise<Launched> {
+  const { job, store, control, foreground, lock } = options;
+  const interrupt = new Interrupt();
+  const ownNamespace = ownNamespaceFor(foreground);
+  const logFile = foreground ? "" : startLog(store, job);
+  const daemon = spawnDaemon({ ...job, log: logFile, locked: lock !== undefined, ownNamespace }, lock);
+  interrupt.forwardTo(daemon.process);
+  const report = await firstReport(daemon.reports);
+  try {
+    if (report?.kind === "live") {
+      await untilReadable(report.id, job.timeoutMs);
+      if (interrupt.signal === undefined) return { id: report.id, exited: daemon.process.exited };
+      await daemon.process.exited;
+    }
+    await daemon.process.exited;
+    if (job.verb === "add") await removeRemains(control, store, job);
+    if (interrupt.signal !== undefined) throw new InterruptedError(interrupt.signal);
+    throw failure(report, job, daemon.process);
+  } finally {
+    if (!foreground) interrupt.forget();
+    if (job.verb === "add") rmSync(logFile, { force: true });
+  }
+}
+
+interface Daemon {
+  readonly process: Bun.Subprocess;
+  readonly reports: number;
+}
+
+function spawnDaemon(job: Job, lock: DeviceLock | undefined): Daemon {
+  const ends = new Int32Array(2);
+  if (pipe2(ends, O.CLOEXEC) < 0) throw new UblkError("Cannot make a pipe to the daemon");
+  const [reports = -1, reportTo = -1] = ends;
+  const output = job.log === "" ? "inherit" : openSync(job.log, "a", 0o600);
+  const child = Bun.spawn(selfCommand([DAEMON_COMMAND, JSON.stringify(job)]), {
+    argv0: DAEMON_ARGV0,
+    detached: true,
+    stdio: ["ignore", output, output, reportTo, ...(lock ? [lock.fd] : [])],
+    env: { ...CLEAN_ENV },
+    cwd: "/",
+  });
+  closeSync(reportTo);
+  if (typeof output === "number") closeSync(output);
+  return { process: child, reports };
+}
+
+/** A new daemon's log begins under a name of its own: the id may be taken, by a device with a log. */
+function startLog(store: Store, job: JobToLaunch): string {
+  return job.verb === "add" ? join(store.dir, `starting-${process.pid}.log`) : store.logPath(job.id);
+}
+
+function ownNamespaceFor(foreground: boolean): boolean {
+  const { refused, ownNamespace } = prepareDaemonParent();
+  if (refused.length > 0 && foreground) log.debug(`not allowed here: ${refused.join(", ")}`);
+  return ownNamespace;
+}
+
+/** Prints the notes; resolves with what the daemon came to, or undefined when it died first. */
+async function firstReport(
+  fd: number,
+): Promise<Exclude<Report, { kind: "note" }> | undefined> {
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of Bun.file(fd).stream()) {
+    text += decoder.decode(chunk, { stream: true });
+    const lines = text.split("\n");
+    text = lines.pop() ?? "";
+    for (const line of lines) {
+      const report = JSON.parse(line) as Report;
+      if (report.kind !== "note") return report;
+      log.info(report.text);
+    }
+  }
+  return undefined;
+}
+
+/** The node may be a moment late, and the first read shows that the server answers. */
+async function untilReadable(id: number, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      const file = await openFile(diskPath(id), "r");
+      await file.read(new Uint8Array(512), 0, 512, 0);
+      await file.close();
+      return;
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code !== "ENOENT" && code !== "EACCES") return; // An I/O error is an answer too.
+      if (performance.now() > deadline) {
+        throw new UblkError(`Device ${id} is live, but "${diskPath(id)}" does not appear: ${code}`, {
+          cause,
+          exitCode: EXIT.timedOut,
+          hint: "is devtmpfs mounted on /dev? is udev running?",
+        });
+      }
+    }
+    await Bun.sleep(5);
+  }
+}
+
+/** A daemon that was killed in the middle of `add` leaves a half-made device: it is known by its identity. */
+async function removeRemains(
+  control: Control,
+  store: Store,
+  { record, timeoutMs, liburing }: Pick<AddJob, "record" | "timeoutMs" | "liburing">,
+): Promise<void> {
+  for (const id of deviceIds()) {
+    const info = await findDevice(control, id);
+    if (info === undefined || identityText(info.identity) !== record.identity) continue;
+    await sendByHelper("stop", id, { timeoutMs, liburing });
+    await sendByHelper("del", id, { timeoutMs, liburing });
+    store.remove(id);
+  }
+}
+
+function failure(
+  report: Exclude<Report, { kind: "note" }> | undefined,
+  job: JobToLaunch,
+  daemon: Bun.Subprocess,
+): UblkError {
+  if (report?.kind === "error") {
+    const { message, exitCode, hint } = report;
+    return new UblkError(message, hint === undefined ? { exitCode } : { exitCode, hint });
+  }
+  const how = daemon.signalCode ?? `exit code ${daemon.exitCode}`;
+  return new UblkError(`The server process died while it was starting: ${how}`, {
+    hint:
+      job.verb === "add"
+        ? "nothing is left of it; try --foreground to see what it says"
+        : "the device is as it was; try --foreground to see what the server says",
+  });
+}
+
+/** Ctrl-C and SIGTERM while a daemon starts: it is told, takes back what it has begun, and says so. */
+class Interrupt {
+  signal: NodeJS.Signals | undefined;
+  #child: Bun.Subprocess | undefined;
+
+  constructor() {
+    process.on("SIGINT", this.#onSignal).on("SIGTERM", this.#onSignal);
+  }
+
+  forwardTo(child: Bun.Subprocess): void {
+    this.#child = child;
+    if (this.signal !== undefined) child.kill("SIGTERM");
+  }
+
+  forget(): void {
+    process.off("SIGINT", this.#onSignal).off("SIGTERM", this.#onSignal);
+  }
+
+  readonly #onSignal = (signal: NodeJS.Signals): void => {
+    this.signal = signal;
+    this.#child?.kill("SIGTERM");
+  };
+}

@@ -1,0 +1,38 @@
+// A daemon's log: its stdout and stderr are this file, which is rotated once so that a run folder
+// in memory never fills.
+import { closeSync, fstatSync, openSync, renameSync } from "node:fs";
+
+import { dup2 } from "../ffi/libc.ts";
+
+/** The file and its one predecessor together stay below 1 MiB. */
+const FILE_BYTES_MAX = 448 * 1024;
+const ROTATE_CHECK_MS = 10_000;
+
+export class LogFile {
+  #path: string;
+
+  /** `path`: where stdout and stderr of this process go already. */
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Gives the file its lasting name. */
+  moveTo(path: string): void {
+    renameSync(this.#path, path);
+    this.#path = path;
+  }
+
+  /** Looks at the file's size now and then; does not keep the process alive. */
+  watch(): void {
+    setInterval(() => this.rotateIfLarge(), ROTATE_CHECK_MS).unref();
+  }
+
+  rotateIfLarge(): void {
+    if (fstatSync(2).size < FILE_BYTES_MAX) return;
+    renameSync(this.#path, `${this.#path}.1`);
+    const fd = openSync(this.#path, "a", 0o600);
+    dup2(fd, 1);
+    dup2(fd, 2);
+    closeSync(fd);
+  }
+}

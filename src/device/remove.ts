@@ -1,0 +1,120 @@
+// Stopping and deleting a device, by its daemon or from a prompt.
+import type { Control } from "../control/control.ts";
+import type { DevInfo } from "../control/commands/dev-info.ts";
+import { getDevInfo } from "../control/commands/index.ts";
+import { EXIT, KernelError, UblkError } from "../errors.ts";
+import { ERRNO } from "../ffi/errno.ts";
+import { UBLK_F } from "../ffi/ublk.ts";
+import { findTarget } from "../targets/index.ts";
+import { diskPath } from "./disk.ts";
+import { sendByHelper } from "./helper.ts";
+import { diskHolders } from "./holders.ts";
+import { assertOurs } from "./identity.ts";
+import type { DeviceRecord, Store } from "./store.ts";
+
+export interface RemoveOptions {
+  readonly control: Control;
+  readonly store: Store;
+  readonly timeoutMs: number;
+  /** Go ahead although the disk is open, or the device is not ours. */
+  readonly force: boolean;
+  /** --liburing, for the helper; "" for the built-in one. */
+  readonly liburing: string;
+}
+
+/** The device's info, or undefined when the kernel has no such device. */
+export async function findDevice(control: Control, id: number): Promise<DevInfo | undefined> {
+  try {
+    return await control.run(getDevInfo, id, undefined);
+  } catch (error) {
+    if (error instanceof KernelError && error.errno === ERRNO.ENODEV) return undefined;
+    throw error;
+  }
+}
+
+/** Removes the disk; the device stays, DEAD. Throws with exit 5 naming who has it open. */
+export async function stopDisk(info: DevInfo, options: RemoveOptions): Promise<void> {
+  const { control, force } = options;
+  if (force || info.state === "DEAD") return sendByHelper("stop", info.id, options);
+  const canTry = (control.features & UBLK_F.SAFE_STOP_DEV) !== 0n;
+  // Without TRY_STOP_DEV the kernel cannot be asked for ordinary openers: /proc must tell.
+  if (!canTry && diskHolders(info.id).length > 0) throw openError(info.id);
+  try {
+    await sendByHelper(canTry ? "try-stop" : "stop-unused", info.id, options);
+  } catch (error) {
+    if (error instanceof KernelError && error.errno === ERRNO.EBUSY) throw openError(info.id);
+    throw error;
+  }
+}
+
+/** `stop`: returns false when it was stopped already. */
+export async function stopDevice(id: number, options: RemoveOptions): Promise<boolean> {
+  using lock = options.store.lock(id, "stop");
+  void lock;
+  const info = await checkedDevice(id, options);
+  if (info.state === "DEAD") return false;
+  await stopDisk(info, options);
+  return true;
+}
+
+/** `del`: stops the disk, deletes the device, forgets its record. */
+export async function deleteDevice(id: number, options: RemoveOptions): Promise<void> {
+  const { control, store } = options;
+  store.prepare();
+  using lock = store.lock(id, "del");
+  void lock;
+  const record = loadIfUsable(options, id);
+  const info = await findDevice(control, id);
+  if (info === undefined && record !== undefined) return forget(record, options);
+  await stopDisk(await checkedDevice(id, options), options);
+  await deleteStopped(id, options);
+}
+
+/** The second half of `del`: the disk is gone, STOP has returned 0. */
+export async function deleteStopped(id: number, options: RemoveOptions): Promise<void> {
+  const { control, store } = options;
+  const record = loadIfUsable(options, id);
+  const { state } = await control.run(getDevInfo, id, undefined);
+  if (state !== "DEAD") {
+    throw new UblkError(`Device ${id} is ${state} again: somebody started it`, {
+      exitCode: EXIT.busy,
+    });
+  }
+  await sendByHelper("del", id, options);
+  if (record !== undefined) await forget(record, options);
+  store.remove(id);
+}
+
+/** The device, if it may be touched: it must be ours, or --force be given. */
+async function checkedDevice(id: number, options: RemoveOptions): Promise<DevInfo> {
+  const info = await options.control.run(getDevInfo, id, undefined);
+  if (!options.force) {
+    assertOurs(options.store.load(id), info, "nothing was changed; to do it all the same: --force");
+  }
+  return info;
+}
+
+/** A damaged record must not keep `--force` from working. */
+function loadIfUsable({ store, force }: RemoveOptions, id: number): DeviceRecord | undefined {
+  try {
+    return store.load(id);
+  } catch (error) {
+    if (force) return undefined;
+    throw error;
+  }
+}
+
+async function forget(record: DeviceRecord, { store }: RemoveOptions): Promise<void> {
+  await findTarget(record.target).remove?.(record.spec);
+  store.remove(record.id);
+}
+
+function openError(id: number): UblkError {
+  const holders = diskHolders(id);
+  const who = holders.length === 0 ? "by somebody who closed it meanwhile" : holders.join(", ");
+  return new UblkError(`${diskPath(id)} is in use: ${who}`, {
+    exitCode: EXIT.busy,
+    hint: "close or unmount it first; to stop it all the same: --force",
+  });
+}
+

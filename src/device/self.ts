@@ -1,0 +1,20 @@
+// Starts this program again: as a daemon, or as a helper that may get stuck in the kernel.
+
+/** argv[0] of what must outlive everything else: at shutdown, init leaves such a process for last. */
+export const DAEMON_ARGV0 = "@ublk-bun";
+
+/**
+ * What a child of ours knows of its surroundings: nothing that the caller's environment holds.
+ * BUN_OPTIONS, LD_PRELOAD and their like must not reach a process that serves a disk as root.
+ */
+export const CLEAN_ENV: Readonly<Record<string, string>> = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  LANG: "C.UTF-8",
+};
+
+/** The command line that runs this program again, compiled or not. */
+export function selfCommand(args: readonly string[]): string[] {
+  // The file may have been replaced meanwhile; the link still leads to what is running.
+  const compiled = Bun.main.startsWith("/$bunfs/");
+  return compiled ? ["/proc/self/exe", ...args] : [process.execPath, Bun.main, ...args];
+}

@@ -1,0 +1,213 @@
+// Recovery records and device locks in the run folder: what a new server must know of a dead one.
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { renameSync, statSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+
+import { EXIT, UblkError } from "../errors.ts";
+import { flock, LOCK } from "../ffi/libc.ts";
+import type { Spec } from "../target.ts";
+
+export const RUN_DIR = "/run/ublk-bun";
+
+/** How the kernel treats I/O while no server is there; docs/recovery.md. */
+export type Recovery = "reissue" | "queue" | "fail" | "none";
+
+/** One device's record, `N.json` in the run folder. No secrets: it is only protected by its mode. */
+export interface DeviceRecord {
+  readonly version: 1;
+  readonly id: number;
+  /** The 64 bits given to ADD_DEV, as hexadecimal: whose device this is. */
+  readonly identity: string;
+  readonly bootId: string;
+  readonly target: string;
+  readonly spec: Spec;
+  readonly queues: number;
+  readonly depth: number;
+  readonly ioBufBytes: number;
+  /** UBLK_F bits as the kernel returned them, hexadecimal. */
+  readonly flags: string;
+  readonly recovery: Recovery;
+  /** How often the device has been recovered. */
+  readonly restarts: number;
+  readonly stallTimeoutMs: number;
+  /** --liburing, where it was given. */
+  readonly liburing: string;
+  /** Where its daemon writes its log. */
+  readonly log: string;
+  /** The executable that added or last recovered it. */
+  readonly program: string;
+}
+
+/** This boot of this machine: a record of another one describes a device that is gone. */
+export function bootId(): string {
+  return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+}
+
+/** A held lock; its descriptor can be handed to the daemon. */
+export interface DeviceLock extends Disposable {
+  readonly fd: number;
+}
+
+export class Store {
+  readonly dir: string;
+
+  /** `dir` is made when it is missing, readable by its owner alone. */
+  constructor(dir: string = RUN_DIR) {
+    this.dir = dir;
+  }
+
+  logPath(id: number): string {
+    return join(this.dir, `${id}.log`);
+  }
+
+  /** Makes the folder. Throws UblkError where it cannot. */
+  prepare(): void {
+    try {
+      mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+    } catch (cause) {
+      throw new UblkError(`Cannot make the run folder "${this.dir}": ${reason(cause)}`, {
+        cause,
+        hint: "run it as root, or give a writable folder with --run-dir",
+      });
+    }
+  }
+
+  /** Every record's id, in order. */
+  ids(): number[] {
+    if (!existsSync(this.dir)) return [];
+    return readdirSync(this.dir)
+      .flatMap((name) => /^(\d+)\.json$/.exec(name)?.[1] ?? [])
+      .map(Number)
+      .toSorted((a, b) => a - b);
+  }
+
+  /** The record, or undefined. Throws UblkError (exit 6) when it is there but not usable. */
+  load(id: number): DeviceRecord | undefined {
+    const path = this.#recordPath(id);
+    let text: string;
+    try {
+      text = readFileSync(path, "utf8");
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw unusable(path, reason(cause));
+    }
+    try {
+      return checkRecord(JSON.parse(text), id);
+    } catch (cause) {
+      throw unusable(path, reason(cause));
+    }
+  }
+
+  /** Writes the record so that a crash leaves the old or the new one, never half of it. */
+  save(record: DeviceRecord): void {
+    const path = this.#recordPath(record.id);
+    const temporary = `${path}.${process.pid}.tmp`;
+    const fd = openSync(temporary, "w", 0o600);
+    try {
+      writeSync(fd, `${JSON.stringify(record, undefined, 2)}\n`);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+    const folder = openSync(this.dir, "r");
+    fsyncSync(folder);
+    closeSync(folder);
+  }
+
+  /** Removes the record and the log. */
+  remove(id: number): void {
+    const log = this.logPath(id);
+    for (const path of [this.#recordPath(id), log, `${log}.1`]) unlinkIfThere(path);
+  }
+
+  /**
+   * Takes the device's lock, which whoever changes a device holds. It is released by disposing it,
+   * or when the last process that has its descriptor ends. Throws UblkError (exit 5) naming the holder.
+   */
+  lock(id: number, verb: string): DeviceLock {
+    const path = join(this.dir, `${id}.lock`);
+    for (;;) {
+      const fd = openSync(path, "a+", 0o600);
+      if (flock(fd, LOCK.EX | LOCK.NB) < 0) {
+        closeSync(fd);
+        throw lockedError(id, path);
+      }
+      // Its last holder may have removed the file between our open and our lock.
+      if (isSameFile(fd, path)) {
+        writeFileSync(path, `${process.pid} ${verb}`);
+        return { fd, [Symbol.dispose]: () => this.#unlock(fd, path) };
+      }
+      closeSync(fd);
+    }
+  }
+
+  #unlock(fd: number, path: string): void {
+    if (isSameFile(fd, path)) unlinkIfThere(path);
+    closeSync(fd);
+  }
+
+  #recordPath(id: number): string {
+    return join(this.dir, `${id}.json`);
+  }
+}
+
+function lockedError(id: number, path: string): UblkError {
+  const [pid = "?", verb = "?"] = existsSync(path) ? readFileSync(path, "utf8").split(" ") : [];
+  return new UblkError(`Device ${id} is being changed by pid ${pid} (${verb})`, {
+    exitCode: EXIT.busy,
+    hint: "wait for it to end, then look at: ublk-bun list",
+  });
+}
+
+function isSameFile(fd: number, path: string): boolean {
+  const there = statSync(path, { throwIfNoEntry: false });
+  return there !== undefined && there.ino === statSync(`/proc/self/fd/${fd}`).ino;
+}
+
+function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
+const reason = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause));
+
+function unusable(path: string, why: string): UblkError {
+  return new UblkError(`The record "${path}" is not usable: ${why}`, {
+    exitCode: EXIT.notRecoverable,
+    hint: "the device is untouched; to give its disk up: ublk-bun del ID --force",
+  });
+}
+
+const FIELDS: Readonly<Record<string, string>> = {
+  identity: "string",
+  bootId: "string",
+  target: "string",
+  spec: "object",
+  queues: "number",
+  depth: "number",
+  ioBufBytes: "number",
+  flags: "string",
+  recovery: "string",
+  restarts: "number",
+  stallTimeoutMs: "number",
+  liburing: "string",
+  log: "string",
+  program: "string",
+};
+
+function checkRecord(value: unknown, id: number): DeviceRecord {
+  const record = value as Record<string, unknown>;
+  if (typeof value !== "object" || value === null) throw new Error("it is not an object");
+  if (record["version"] !== 1) {
+    throw new Error(`it is of version ${String(record["version"])}, this program reads version 1`);
+  }
+  if (record["id"] !== id) throw new Error(`it says it is of device ${String(record["id"])}`);
+  for (const [field, type] of Object.entries(FIELDS)) {
+    if (typeof record[field] !== type) throw new Error(`its field "${field}" is not a ${type}`);
+  }
+  return value as DeviceRecord;
+}

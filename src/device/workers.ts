@@ -1,0 +1,180 @@
+// The queue Workers of a device, as the main thread sees them: started, primed, watched, gone.
+import { KernelError, UblkError } from "../errors.ts";
+import type { Control } from "../control/control.ts";
+import { close, PIDFD_THREAD, pidfd_open } from "../ffi/libc.ts";
+import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
+import { KIND } from "../queue/tag.ts";
+import { Progress, PROGRESS_LINE_BYTES } from "../queue/progress.ts";
+import type { FromWorker, Leave, Prepare } from "../queue/protocol.ts";
+import { spawnWorker } from "../spawn.ts";
+import { existsSync } from "node:fs";
+
+const POLLIN = 0x1;
+const THREAD_CHECK_MS = 1000;
+/** A stalled queue is seen after this many looks at it: a suspended machine is no stall. */
+const STALL_LOOKS = 8;
+
+export interface WorkersOptions {
+  readonly control: Control;
+  /** 0: no watch. */
+  readonly stallTimeoutMs: number;
+  /** A Worker is lost: must end the process. */
+  readonly onFatal: (reason: string) => never;
+}
+
+/** What all Workers of a device are told; the rest is per queue. */
+export type PrepareAll = Omit<Prepare, "kind" | "queueId" | "progressAddress"> & {
+  readonly queues: number;
+};
+
+interface QueueWorker {
+  readonly queueId: number;
+  readonly worker: Worker;
+  readonly port: MessagePort;
+  readonly progress: Progress;
+  ringFd: number;
+  threadId: number;
+  gone: boolean;
+}
+
+export class Workers {
+  readonly #control: Control;
+  readonly #stallTimeoutMs: number;
+  readonly #onFatal: (reason: string) => never;
+  #page: MappedMemory | undefined;
+  #workers: QueueWorker[] = [];
+  #waiting = new Map<number, (message: FromWorker) => void>();
+  #primed = false;
+  readonly #allGone = Promise.withResolvers<void>();
+  /** Resolves when no Worker holds anything of the device any more. */
+  readonly gone: Promise<void> = this.#allGone.promise;
+
+  constructor({ control, stallTimeoutMs, onFatal }: WorkersOptions) {
+    this.#control = control;
+    this.#stallTimeoutMs = stallTimeoutMs;
+    this.#onFatal = onFatal;
+  }
+
+  /** Thread ids, in the order of the queues. */
+  get threadIds(): number[] {
+    return this.#workers.map((worker) => worker.threadId);
+  }
+
+  /** Starts one Worker a queue and waits until each has ring, buffers and target ready. */
+  async prepare({ queues, ...common }: PrepareAll): Promise<void> {
+    const page = mapMemory(Math.ceil((queues * PROGRESS_LINE_BYTES) / 4096) * 4096);
+    this.#page = page;
+    const preparing = Array.from({ length: queues }, async (_, queueId) => {
+      const progressAddress = page.address + queueId * PROGRESS_LINE_BYTES;
+      const { port1, port2 } = new MessageChannel();
+      const queueWorker = this.#start(queueId, port1, new Progress(progressAddress));
+      const job: Prepare = { kind: "prepare", ...common, queueId, progressAddress };
+      const answered = this.#next(queueId);
+      queueWorker.worker.postMessage(job, [port2]);
+      const answer = await answered;
+      if (answer.kind === "failed") {
+        throw new UblkError(
+          `Queue ${queueId} cannot be prepared: ${answer.message}`,
+          answer.hint === undefined ? {} : { hint: answer.hint },
+        );
+      }
+      if (answer.kind !== "prepared") return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
+      queueWorker.ringFd = answer.ringFd;
+      queueWorker.threadId = answer.threadId;
+      this.#watchThread(queueWorker);
+    });
+    await Promise.all(preparing);
+  }
+
+  /** Lets every Worker fetch its queue's tags from the open char device, and serve. */
+  async prime(charFd: number, affinities: readonly Uint8Array[]): Promise<void> {
+    this.#primed = true;
+    const priming = this.#workers.map(async ({ queueId, worker }) => {
+      const answered = this.#next(queueId);
+      const affinity = affinities[queueId] ?? new Uint8Array();
+      worker.postMessage({ kind: "prime", charFd, affinity });
+      const answer = await answered;
+      if (answer.kind === "failed") {
+        throw new KernelError(answer.message, 0, answer.hint ? { hint: answer.hint } : {});
+      }
+    });
+    await Promise.all(priming);
+    this.#watchStalls();
+  }
+
+  /** Tells every Worker to end what its target has begun, start nothing new, and leave. */
+  leave(): void {
+    if (!this.#primed) return this.#allGone.resolve();
+    const message: Leave = { kind: "leave" };
+    for (const { port, ringFd, gone } of this.#workers) {
+      if (gone) continue;
+      port.postMessage(message);
+      this.#control.wake(ringFd, 0, KIND.wake);
+    }
+  }
+
+  #start(queueId: number, port: MessagePort, progress: Progress): QueueWorker {
+    const worker = spawnWorker(`queue ${queueId}`);
+    const self = { queueId, worker, port, progress, ringFd: -1, threadId: 0, gone: false };
+    this.#workers.push(self);
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#heard(self, data);
+    // A Worker that ends, for whatever reason and with whatever code, leaves its tags hanging.
+    worker.onerror = (event) => this.#lost(self, event.message);
+    worker.addEventListener("close", () => this.#lost(self, "its thread ended"));
+    return self;
+  }
+
+  #next(queueId: number): Promise<FromWorker> {
+    const { promise, resolve } = Promise.withResolvers<FromWorker>();
+    this.#waiting.set(queueId, resolve);
+    return promise;
+  }
+
+  #heard(worker: QueueWorker, message: FromWorker): void {
+    if (message.kind === "gone" || message.kind === "failed") {
+      worker.gone = true;
+      if (this.#workers.every(({ gone }) => gone)) this.#allGone.resolve();
+    }
+    if (message.kind === "gone") return;
+    const answer = this.#waiting.get(worker.queueId);
+    this.#waiting.delete(worker.queueId);
+    answer?.(message);
+  }
+
+  #lost({ queueId, gone }: QueueWorker, why: string): void {
+    if (!gone) this.#onFatal(`queue ${queueId} is lost: ${why}`);
+  }
+
+  /** A thread that exits by itself raises no event in the runtime: the kernel must tell. */
+  #watchThread(worker: QueueWorker): void {
+    const pidfd = pidfd_open(worker.threadId, PIDFD_THREAD);
+    if (pidfd >= 0) {
+      void this.#control.whenReady(pidfd, POLLIN).then(() => {
+        close(pidfd);
+        this.#lost(worker, "its thread is gone");
+      });
+      return;
+    }
+    // Before Linux 6.9 a thread has no such descriptor.
+    const path = `/proc/self/task/${worker.threadId}`;
+    setInterval(() => {
+      if (!existsSync(path)) this.#lost(worker, "its thread is gone");
+    }, THREAD_CHECK_MS).unref();
+  }
+
+  #watchStalls(): void {
+    if (this.#stallTimeoutMs === 0) return;
+    const seen = this.#workers.map(() => ({ rounds: 0, looks: 0 }));
+    setInterval(() => {
+      this.#workers.forEach(({ queueId, progress, gone }, i) => {
+        const last = seen[i]!;
+        const { rounds, isBusy } = progress;
+        last.looks = !gone && isBusy && rounds === last.rounds ? last.looks + 1 : 0;
+        last.rounds = rounds;
+        if (last.looks < STALL_LOOKS) return;
+        this.#onFatal(`queue ${queueId} has been busy with one round for ${this.#stallTimeoutMs} ms`);
+      });
+    }, this.#stallTimeoutMs / STALL_LOOKS).unref();
+  }
+}
+

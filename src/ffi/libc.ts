@@ -1,0 +1,202 @@
+// The C library's calls that Bun has no API for; each returns a value or a negative errno.
+/* oxlint-disable no-underscore-dangle -- C names stay as they are */
+
+import { dlopen, FFIType, type Pointer, toArrayBuffer } from "bun:ffi";
+
+// Variadic functions (open, ioctl, fcntl, prctl, syscall) take these arguments in the same
+// registers as others do, on x86-64 and arm64. An address is a "ptr": numbers pass without BigInt.
+const { symbols: C } = dlopen("libc.so.6", {
+  __errno_location: { args: [], returns: "ptr" },
+  open: { args: ["ptr", "i32", "u32"], returns: "i32" }, // pathname, flags, mode
+  close: { args: ["i32"], returns: "i32" }, // fd
+  write: { args: ["i32", "ptr", "u32"], returns: FFIType.i64_fast }, // fd, buf, count
+  dup2: { args: ["i32", "i32"], returns: "i32" }, // oldfd, newfd
+  pipe2: { args: ["ptr", "i32"], returns: "i32" }, // pipefd, flags
+  fcntl: { args: ["i32", "i32", "i32"], returns: "i32" }, // fd, cmd, arg
+  flock: { args: ["i32", "i32"], returns: "i32" }, // fd, operation
+  ioctl: { args: ["i32", "u32", "ptr"], returns: "i32" }, // fd, request, argp
+  eventfd: { args: ["u32", "i32"], returns: "i32" }, // initval, flags
+  memfd_create: { args: ["ptr", "u32"], returns: "i32" }, // name, flags
+  // addr, length, prot, flags, fd, offset
+  mmap: { args: ["ptr", "ptr", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
+  munmap: { args: ["ptr", "ptr"], returns: "i32" }, // addr, length
+  mount: { args: ["ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" }, // source, target,
+  // filesystemtype, mountflags, data
+  umount2: { args: ["ptr", "i32"], returns: "i32" }, // target, flags
+  unshare: { args: ["i32"], returns: "i32" }, // flags
+  setns: { args: ["i32", "i32"], returns: "i32" }, // fd, nstype
+  prctl: { args: ["i32", "ptr", "ptr", "ptr", "ptr"], returns: "i32" }, // option, arg2..arg5
+  gettid: { args: [], returns: "i32" },
+  sched_setaffinity: { args: ["i32", "u32", "ptr"], returns: "i32" }, // pid, cpusetsize, mask
+  syscall: { args: ["i32", "i32", "u32"], returns: "i32" }, // number, arg1, arg2
+  _exit: { args: ["i32"], returns: "void" }, // status
+});
+
+export const O = {
+  RDONLY: 0,
+  WRONLY: 1,
+  RDWR: 2,
+  CREAT: 0o100,
+  EXCL: 0o200,
+  NONBLOCK: 0o4000,
+  CLOEXEC: 0o2000000,
+  DIRECT: process.arch === "arm64" ? 0o200000 : 0o40000,
+} as const;
+export const PROT = { READ: 1, WRITE: 2 } as const;
+export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20, NORESERVE: 0x4000 } as const;
+export const MFD = { CLOEXEC: 1, EXEC: 0x10 } as const;
+export const EFD = { SEMAPHORE: 1, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
+export const F = { GETFD: 1, SETFD: 2, GETFL: 3, SETFL: 4, FD_CLOEXEC: 1 } as const;
+export const MS = {
+  RDONLY: 1,
+  REMOUNT: 32,
+  BIND: 4096,
+  REC: 16384,
+  PRIVATE: 1 << 18,
+  SLAVE: 1 << 19,
+} as const;
+export const MNT = { FORCE: 1, DETACH: 2 } as const;
+export const CLONE = { NEWNS: 0x20000 } as const;
+export const PR = { SET_PDEATHSIG: 1, SET_NAME: 15, SET_IO_FLUSHER: 57 } as const;
+/** The descriptor is of one thread, not of its process (Linux 6.9). */
+export const PIDFD_THREAD = 0o200;
+const SYS_pidfd_open = 434;
+const SYS_exit = process.arch === "arm64" ? 93 : 60;
+
+// errno is per thread, and so is this module: every Worker has its own instance.
+const errno = new Int32Array(toArrayBuffer(C.__errno_location() as Pointer, 0, 4));
+
+/** What a failed call left in errno, negative. Must be the statement after the call. */
+function checked(result: number): number {
+  return result < 0 ? -errno[0]! : result;
+}
+
+/** The engine keeps `bytes` alive and in place during the call it is an argument of. */
+function cString(text: string): Uint8Array {
+  return Buffer.from(`${text}\0`);
+}
+
+const address = (value: number): Pointer => value as Pointer;
+
+/** open(2): a descriptor; `mode` counts with `O.CREAT` only. */
+export function open(path: string, flags: number, mode = 0): number {
+  return checked(C.open(cString(path), flags, mode));
+}
+
+/** close(2). */
+export function close(fd: number): number {
+  return checked(C.close(fd));
+}
+
+/** write(2): how many bytes went out, possibly fewer. */
+export function write(fd: number, bytes: Uint8Array): number {
+  return checked(Number(C.write(fd, bytes, bytes.byteLength)));
+}
+
+/** dup2(2): `newFd`. */
+export function dup2(oldFd: number, newFd: number): number {
+  return checked(C.dup2(oldFd, newFd));
+}
+
+/** pipe2(2): 0, and the ends for reading and writing in `fds`, which has two elements. */
+export function pipe2(fds: Int32Array, flags: number): number {
+  return checked(C.pipe2(fds, flags));
+}
+
+/** fcntl(2) with an integer argument. */
+export function fcntl(fd: number, command: number, argument = 0): number {
+  return checked(C.fcntl(fd, command, argument));
+}
+
+/** flock(2). */
+export function flock(fd: number, operation: number): number {
+  return checked(C.flock(fd, operation));
+}
+
+/** ioctl(2); `argument` is a buffer, or a number (0, or the address of mapped memory). */
+export function ioctl(fd: number, request: number, argument: NodeJS.TypedArray | number): number {
+  return checked(C.ioctl(fd, request, typeof argument === "number" ? address(argument) : argument));
+}
+
+/** eventfd(2): a descriptor. */
+export function eventfd(initialValue: number, flags: number): number {
+  return checked(C.eventfd(initialValue, flags));
+}
+
+/** memfd_create(2): a descriptor. */
+export function memfd_create(name: string, flags: number): number {
+  return checked(C.memfd_create(cString(name), flags));
+}
+
+/** mmap(2) wherever the kernel likes: an address. `offsetBytes` may exceed 2^32. */
+export function mmap(options: {
+  lengthBytes: number;
+  protection: number;
+  flags: number;
+  fd: number;
+  offsetBytes: number;
+}): number {
+  const { lengthBytes, protection, flags, fd, offsetBytes } = options;
+  return checked(
+    Number(C.mmap(address(0), address(lengthBytes), protection, flags, fd, offsetBytes)),
+  );
+}
+
+/** munmap(2). Whoever still uses a view of the memory crashes. */
+export function munmap(at: number, lengthBytes: number): number {
+  return checked(C.munmap(address(at), address(lengthBytes)));
+}
+
+/** mount(2), without data; `type` is "" where it does not matter (bind mounts, remounts). */
+export function mount(source: string, target: string, type: string, flags: number): number {
+  const where = cString(target);
+  return checked(C.mount(cString(source), where, cString(type), address(flags), address(0)));
+}
+
+/** umount2(2). */
+export function umount2(target: string, flags: number): number {
+  return checked(C.umount2(cString(target), flags));
+}
+
+/** unshare(2): changes the calling thread, and the threads it creates from then on. */
+export function unshare(flags: number): number {
+  return checked(C.unshare(flags));
+}
+
+/** setns(2): changes the calling thread. */
+export function setns(fd: number, type: number): number {
+  return checked(C.setns(fd, type));
+}
+
+/** prctl(2) with up to two integer arguments; the others are 0, as most options demand. */
+export function prctl(option: number, second = 0, third = 0): number {
+  return checked(C.prctl(option, address(second), address(third), address(0), address(0)));
+}
+
+/** gettid(2): the calling thread's number. */
+export function gettid(): number {
+  return C.gettid();
+}
+
+/** sched_setaffinity(2) of thread `tid` (0: the calling one); bit n of `mask` is CPU n. */
+export function sched_setaffinity(tid: number, mask: Uint8Array): number {
+  return checked(C.sched_setaffinity(tid, mask.byteLength, mask));
+}
+
+/** pidfd_open(2): a descriptor that polls readable when the process or thread has ended. */
+export function pidfd_open(pid: number, flags: number): number {
+  return checked(C.syscall(SYS_pidfd_open, pid, flags));
+}
+
+/** exit(2), the bare system call: ends the calling thread and tells nobody. For fault_inject. */
+export function exitThread(): never {
+  C.syscall(SYS_exit, 0, 0);
+  throw new Error("exit returned");
+}
+
+/** _exit(2): ends the process now, all threads, no handlers. */
+export function _exit(status: number): never {
+  C._exit(status);
+  throw new Error("_exit returned");
+}

@@ -1,0 +1,32 @@
+// What the program says to people, all of it on stderr: stdout is for data.
+import { type ConsolaReporter, createConsola } from "consola";
+
+const text = (args: readonly unknown[]) =>
+  args.map((arg) => (arg instanceof Error ? (arg.stack ?? arg.message) : String(arg))).join(" ");
+
+/** At a prompt: what the person asked for needs no date. */
+const promptReporter: ConsolaReporter = {
+  log: ({ type, args }) => {
+    const prefix = type === "warn" ? "ublk-bun: warning: " : "ublk-bun: ";
+    process.stderr.write(`${prefix}${text(args)}\n`);
+  },
+};
+
+/** In a daemon's log: when, how grave, what. */
+const daemonReporter: ConsolaReporter = {
+  log: ({ type, args, date }) => {
+    process.stderr.write(`${date.toISOString()} ${type} ${text(args)}\n`);
+  },
+};
+
+export const log = createConsola({ reporters: [promptReporter] });
+
+/** From now on lines carry date and grade. */
+export function logAsDaemon(): void {
+  log.setReporters([daemonReporter]);
+}
+
+/** 3 is ordinary, 1 (quiet) only errors and warnings, 4 (verbose) everything. */
+export function setLogLevel(level: number): void {
+  log.level = level;
+}
