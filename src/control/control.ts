@@ -49,7 +49,7 @@ export class Control implements Disposable {
   readonly #bytes: Uint8Array;
   readonly #freeSlots = Array.from({ length: SLOTS }, (_, slot) => slot);
   readonly #waiting = new Map<number, (result: number) => void>();
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  readonly #reader: ReturnType<typeof readEvents>;
   readonly #timeoutMs: number;
   #sequence = 0;
 
@@ -67,7 +67,7 @@ export class Control implements Disposable {
     this.#bytes = this.#memory.bytes;
     this.#eventFd = eventfd(0, EFD.CLOEXEC | EFD.NONBLOCK);
     this.#ring.registerEventfd(this.#eventFd);
-    this.#reader = Bun.file(this.#eventFd).stream().getReader();
+    this.#reader = readEvents(this.#eventFd);
     void this.#listen();
   }
 
@@ -216,6 +216,11 @@ export class Control implements Disposable {
     this.#waiting.delete(lo);
     resolve?.(result);
   };
+}
+
+/** Reads an eventfd (non-blocking, or the stream will not have it) through the event loop. */
+function readEvents(eventFd: number) {
+  return Bun.file(eventFd).stream().getReader();
 }
 
 function openError(errno: number): KernelError {

@@ -96,11 +96,13 @@ $b ip link set lo up
 echo 120 > /proc/sys/kernel/hung_task_timeout_secs
 echo -1 > /proc/sys/kernel/hung_task_warnings
 ulimit -Hn 524288
+# Held open, since its settings go with its last user: no carriage returns, no echo.
+exec 3<> /dev/hvc0
 $b stty -F /dev/hvc0 raw -echo
 ${boot.driver ? "/sbin/modprobe ublk_drv" : ""}
 ${exports.join("\n")}
 cd ${quote(boot.cwd)}
-$b setsid /bin/sh ${CONTROL}/command.sh < /dev/null > /dev/hvc0 2>&1
+$b setsid /bin/sh ${CONTROL}/command.sh < /dev/null >&3 2>&1 3>&-
 echo $? > ${CONTROL}/exit-code
 $b sync
 echo o > /proc/sysrq-trigger
