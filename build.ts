@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { liburingSo } from "./test/support/debian.ts";
 
 const LIBURING = "dist/liburing.so.2";
+const OUT = process.env["UBLK_OUT"] ?? "dist/ublk-bun";
 
 const { values } = parseArgs({ options: { liburing: { type: "string" } } });
 mkdirSync("dist", { recursive: true });
@@ -20,7 +21,7 @@ const built = await Bun.build({
   bytecode: true,
   format: "esm",
   compile: {
-    outfile: "dist/ublk-bun",
+    outfile: OUT,
     // A bunfig.toml or .env in the caller's folder must not run code or change variables as root.
     autoloadBunfig: false,
     autoloadDotenv: false,
@@ -28,4 +29,4 @@ const built = await Bun.build({
 });
 for (const message of built.logs) console.error(message);
 if (!built.success) process.exit(1);
-console.error("built dist/ublk-bun");
+console.error(`built ${OUT}`);
