@@ -10,6 +10,9 @@ export const EXIT = {
   busy: 5,
   notRecoverable: 6,
   timedOut: 124,
+  /** Ctrl-C and SIGTERM, as a shell would say it. */
+  interrupted: 130,
+  terminated: 143,
 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
@@ -19,7 +22,10 @@ export class UblkError extends Error {
   readonly exitCode: ExitCode;
   readonly hint: string | undefined;
 
-  constructor(message: string, options: { exitCode?: ExitCode; hint?: string; cause?: unknown } = {}) {
+  constructor(
+    message: string,
+    options: { exitCode?: ExitCode; hint?: string; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? {} : { cause: options.cause });
     this.name = "UblkError";
     this.exitCode = options.exitCode ?? EXIT.failed;

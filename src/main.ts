@@ -1,15 +1,11 @@
 // Entry of the program: runs the command line; an error becomes one line, a hint and an exit code.
 import { run } from "./cli/run.ts";
-import { InterruptedError } from "./device/launch.ts";
 import { EXIT, UblkError } from "./errors.ts";
 import { log } from "./log.ts";
-
-const SIGNAL_EXIT: Readonly<Record<string, number>> = { SIGINT: 130, SIGTERM: 143 };
 
 function report(error: unknown): number {
   if (error instanceof UblkError) {
     log.error(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
-    if (error instanceof InterruptedError) return SIGNAL_EXIT[error.signal] ?? EXIT.failed;
     return error.exitCode;
   }
   // Not foreseen: the stack is what whoever mends it needs.

@@ -54,7 +54,10 @@ export interface Backing extends AsyncDisposable {
   readonly facts: Spec;
 }
 
-/** A queue as its target sees it. Every number that describes a request is valid from `start(tag)` until `complete(tag)`. */
+/**
+ * A queue as its target sees it. What describes a request is valid from `start(tag)` until
+ * `complete(tag)`.
+ */
 export interface QueueContext {
   readonly id: number;
   readonly depth: number;

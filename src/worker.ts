@@ -55,7 +55,10 @@ function prepare(job: Prepare, port: MessagePort): Prepared {
 }
 
 /** Fetches every tag and serves until the queue is over. */
-function serve({ job, ring, buffers, progress, port }: Prepared, { charFd, affinity }: Prime): void {
+function serve(
+  { job, ring, buffers, progress, port }: Prepared,
+  { charFd, affinity }: Prime,
+): void {
   // Best effort: a cpuset may forbid it, and the queue works anywhere.
   if (affinity.length > 0) sched_setaffinity(0, affinity);
   const { queueId: id, depth, spec, facts, fds } = job;

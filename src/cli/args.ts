@@ -1,8 +1,8 @@
 // Options that several commands share, as citty's own definitions.
 import type { ArgsDef } from "citty";
 
-import { parseInteger, parseMilliseconds } from "../units.ts";
 import { UsageError } from "../errors.ts";
+import { parseInteger, parseMilliseconds } from "../units.ts";
 
 export const DEVICE_ID_MAX = 1_048_575;
 
@@ -51,7 +51,8 @@ export function optionalId(args: { id?: string | undefined; number?: string | un
 /** The device that a command is about. */
 export function requiredId(args: { id?: string | undefined; number?: string | undefined }): number {
   const id = optionalId(args);
-  if (id === undefined) throw new UsageError("Which device?", "give its number; see: ublk-bun list");
+  if (id === undefined)
+    throw new UsageError("Which device?", "give its number; see: ublk-bun list");
   return id;
 }
 

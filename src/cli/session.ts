@@ -1,9 +1,10 @@
+import { resolve } from "node:path";
+
 // What every command that talks to the driver needs, opened in one place.
 import { Control } from "../control/control.ts";
 import { Store } from "../device/store.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { timeoutOf } from "./args.ts";
-import { resolve } from "node:path";
 
 /** Values of `commonArgs`. */
 export interface CommonValues {

@@ -1,12 +1,12 @@
+import { getDevInfo } from "../control/commands/index.ts";
 // add and recover from the launcher's side: everything that can be refused without a daemon is.
 import type { Control } from "../control/control.ts";
-import { getDevInfo } from "../control/commands/index.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import type { Spec } from "../target.ts";
 import { diskPath } from "./disk.ts";
 import { assertOurs, identityText, newIdentity } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
-import { type Launched, launch } from "./launch.ts";
+import { launch, type Launched } from "./launch.ts";
 import { processName } from "./processes.ts";
 import { recoveryFlags } from "./recovery.ts";
 import { bootId, type DeviceLock, type Recovery, type Store } from "./store.ts";
@@ -69,9 +69,6 @@ export async function recoverDevice(id: number, options: BeginOptions): Promise<
 async function refuseIfHopeless(id: number, control: Control, store: Store): Promise<void> {
   const info = await control.run(getDevInfo, id, undefined);
   const pid = serverPid(info);
-  const refuse = (message: string, hint: string) => {
-    throw new UblkError(message, { exitCode: EXIT.notRecoverable, hint });
-  };
   const remedy = "nothing was changed; to give the disk up: ublk-bun del ID --force";
   if (info.state === "LIVE" && pid > 0) {
     refuse(
@@ -92,6 +89,10 @@ async function refuseIfHopeless(id: number, control: Control, store: Store): Pro
       `delete it and add it again: ublk-bun del ${id}`,
     );
   }
+}
+
+function refuse(message: string, hint: string): never {
+  throw new UblkError(message, { exitCode: EXIT.notRecoverable, hint });
 }
 
 function lockForAdd(store: Store, id: number): DeviceLock {

@@ -2,17 +2,17 @@
 //
 // SIGTERM and SIGINT ask it to remove its disk; while somebody has the disk open it goes on serving,
 // and a second signal within ten seconds makes it let go: the kernel keeps the disk for `recover`.
-import { writeSync } from "node:fs";
+import { writeFileSync, writeSync } from "node:fs";
 
-import { Control } from "../control/control.ts";
 import { getDevInfo } from "../control/commands/index.ts";
+import { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import { _exit, close, F, fcntl } from "../ffi/libc.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { log, logAsDaemon } from "../log.ts";
 import { Device } from "./device.ts";
 import { diskPath } from "./disk.ts";
-import { LOCK_FD, REPORT_FD, type Job, type Report } from "./job.ts";
+import { type Job, LOCK_FD, type Report, REPORT_FD } from "./job.ts";
 import { LogFile } from "./log-file.ts";
 import { watchOwnMounts } from "./own-mounts.ts";
 import { deleteStopped, stopDisk } from "./remove.ts";
@@ -35,7 +35,6 @@ class Daemon {
   readonly #logFile: LogFile | undefined;
   readonly #abort = new AbortController();
   #reported = false;
-  #live = false;
   #removing = false;
   #signalledAt = Number.NEGATIVE_INFINITY;
 
@@ -45,6 +44,8 @@ class Daemon {
     this.#logFile = job.log === "" ? undefined : new LogFile(job.log);
     logAsDaemon();
     process.umask(0o077);
+    // Started through /proc/self/exe, it would be called "exe" in ps and top.
+    writeFileSync("/proc/self/comm", "ublk-bun");
     // No child of ours may keep the launcher waiting or the device locked.
     fcntl(REPORT_FD, F.SETFD, F.FD_CLOEXEC);
     if (job.locked) fcntl(LOCK_FD, F.SETFD, F.FD_CLOEXEC);
@@ -86,7 +87,6 @@ class Daemon {
       } else {
         await device.recover();
       }
-      this.#live = true;
       log.info(`live: ${diskPath(device.id)}, pid ${process.pid}, ${device.record.target}`);
       this.#report({ kind: "live", id: device.id });
       return device;
@@ -104,9 +104,12 @@ class Daemon {
     const job = this.#job;
     const record = job.verb === "add" ? job.record : this.#store.load(job.id);
     if (record === undefined) {
-      throw new UblkError(`There is no record of a device ${job.verb === "recover" ? job.id : ""}`, {
-        exitCode: EXIT.notRecoverable,
-      });
+      throw new UblkError(
+        `There is no record of a device ${job.verb === "recover" ? job.id : ""}`,
+        {
+          exitCode: EXIT.notRecoverable,
+        },
+      );
     }
     return new Device(record, {
       control,

@@ -1,13 +1,20 @@
+import type { DevInfo } from "../control/commands/dev-info.ts";
+import {
+  addDev,
+  ANY_DEVICE,
+  endUserRecovery,
+  getDevInfo,
+  getParams,
+  setParams,
+  startDev,
+} from "../control/commands/index.ts";
+import type { Control } from "../control/control.ts";
+import { UblkError } from "../errors.ts";
 // A device with us as its server: added or recovered, serving, ended.
 //
 // Both beginnings walk the same path: tags fetched by the Workers, then START_DEV or
 // END_USER_RECOVERY. A failed add leaves nothing behind; a failed recover leaves everything as it was.
 import { close } from "../ffi/libc.ts";
-import type { Control } from "../control/control.ts";
-import { addDev, ANY_DEVICE, endUserRecovery, getDevInfo } from "../control/commands/index.ts";
-import { getParams, setParams, startDev } from "../control/commands/index.ts";
-import type { DevInfo } from "../control/commands/dev-info.ts";
-import { UblkError } from "../errors.ts";
 import type { Backing, Target } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";

@@ -21,7 +21,9 @@ export function deviceIds(): number[] {
 }
 
 /** Size and block size of the disk, or undefined while there is none. */
-export function diskShape(id: number): { sizeBytes: number; logicalBlockBytes: number } | undefined {
+export function diskShape(
+  id: number,
+): { sizeBytes: number; logicalBlockBytes: number } | undefined {
   const sectors = readNumber(`${sysfs(id)}/size`);
   const logicalBlockBytes = readNumber(`${sysfs(id)}/queue/logical_block_size`);
   if (sectors === undefined || logicalBlockBytes === undefined) return undefined;
@@ -31,7 +33,10 @@ export function diskShape(id: number): { sizeBytes: number; logicalBlockBytes: n
 /** Requests that the block layer has given to the device and not got back. */
 export function inFlight(id: number): number {
   const text = peek(() => readFileSync(`${sysfs(id)}/inflight`, "utf8")) ?? "";
-  return text.trim().split(/\s+/).reduce((sum, count) => sum + Number(count), 0);
+  return text
+    .trim()
+    .split(/\s+/)
+    .reduce((sum, count) => sum + Number(count), 0);
 }
 
 /** Kernel device number, as stat(2) gives it in st_rdev; undefined while there is no node. */

@@ -1,13 +1,13 @@
+import { delDev, stopDev, tryStopDev } from "../control/commands/index.ts";
+import type { Control } from "../control/control.ts";
+import { commandError } from "../control/diagnosis.ts";
 // STOP_DEV and DEL_DEV, sent by a process of their own: they cannot be cancelled, and whoever sent
 // one cannot end before it does, not even by kill -9. So whoever waits for it can stop waiting.
 import { EXIT, KernelError } from "../errors.ts";
-import type { Control } from "../control/control.ts";
-import { delDev, stopDev, tryStopDev } from "../control/commands/index.ts";
-import { commandError } from "../control/diagnosis.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { close, O, open } from "../ffi/libc.ts";
-import { describeCharHolders } from "./holders.ts";
 import { diskPath, inFlight } from "./disk.ts";
+import { describeCharHolders } from "./holders.ts";
 import { isAlive } from "./processes.ts";
 import { CLEAN_ENV, selfCommand } from "./self.ts";
 
@@ -34,6 +34,8 @@ export async function sendByHelper(
   id: number,
   { timeoutMs, liburing }: SendOptions,
 ): Promise<void> {
+  // Once the kernel has begun to take the disk down, sysfs may not tell any more.
+  const requestsBefore = inFlight(id);
   const helper = Bun.spawn(selfCommand([SEND_COMMAND, verb, String(id), liburing]), {
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...CLEAN_ENV },
@@ -46,7 +48,7 @@ export async function sendByHelper(
   clearTimeout(timer);
   if (answer === undefined) {
     helper.unref();
-    throw stuckError(verb, id, timeoutMs, helper.pid);
+    throw stuckError(verb, id, timeoutMs, { helper: helper.pid, requestsBefore });
   }
   const errno = Number(answer || ERRNO.ECANCELED);
   if (errno !== 0) throw commandError(TRAPPED[verb], id, errno);
@@ -72,8 +74,13 @@ async function attempt(control: Control, verb: TrappedVerb, id: number): Promise
   }
 }
 
-function stuckError(verb: TrappedVerb, id: number, timeoutMs: number, helper: number): KernelError {
-  const count = inFlight(id);
+function stuckError(
+  verb: TrappedVerb,
+  id: number,
+  timeoutMs: number,
+  { helper, requestsBefore }: { helper: number; requestsBefore: number },
+): KernelError {
+  const count = inFlight(id) || requestsBefore;
   const holders = describeCharHolders(id);
   const requests = `${count} request${count === 1 ? "" : "s"}`;
   const why = holders === "" ? `${requests} in flight` : `${holders} still holds ${requests}`;

@@ -36,7 +36,10 @@ export function diskHolders(id: number): string[] {
     (pid) => pid !== process.pid && openDevices(pid).some((number) => numbers.includes(number)),
   );
   return [
-    ...mountPoints(parts.map((part) => part.numbers), pids).map((where) => `mounted on ${where}`),
+    ...mountPoints(
+      parts.map((part) => part.numbers),
+      pids,
+    ).map((where) => `mounted on ${where}`),
     ...openers.map((pid) => `open in ${named(pid)}`),
     ...parts.flatMap(({ name }) => stackedOn(name)),
     ...parts.flatMap(({ name }) => (isSwap(`/dev/${name}`) ? [`used as swap: /dev/${name}`] : [])),

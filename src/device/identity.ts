@@ -1,13 +1,13 @@
+import type { DevInfo } from "../control/commands/dev-info.ts";
 // Whose device is it? ADD_DEV puts 64 random bits into ublksrv_flags, the kernel keeps them, and the
 // record holds them too: a device with other bits belongs to somebody else, and is left alone.
 import { EXIT, UblkError } from "../errors.ts";
-import type { DevInfo } from "../control/commands/dev-info.ts";
 import { bootId, type DeviceRecord } from "./store.ts";
 
 /** Never 0: that is what servers without this habit leave there. */
 export function newIdentity(): bigint {
-  const [bits] = crypto.getRandomValues(new BigUint64Array(1));
-  return bits! === 0n ? 1n : bits!;
+  const [bits = 0n] = crypto.getRandomValues(new BigUint64Array(1));
+  return bits === 0n ? 1n : bits;
 }
 
 export const identityText = (identity: bigint) => identity.toString(16).padStart(16, "0");

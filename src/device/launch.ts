@@ -6,8 +6,8 @@ import { join } from "node:path";
 
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
-import { log } from "../log.ts";
 import { O, pipe2 } from "../ffi/libc.ts";
+import { log } from "../log.ts";
 import { deviceIds, diskPath } from "./disk.ts";
 import { sendByHelper } from "./helper.ts";
 import { identityText } from "./identity.ts";
@@ -37,23 +37,16 @@ export interface Launched {
   readonly exited: Promise<number>;
 }
 
-/** Thrown when the person at the prompt did not want to wait. */
-export class InterruptedError extends UblkError {
-  readonly signal: NodeJS.Signals;
-
-  constructor(signal: NodeJS.Signals) {
-    super(`Interrupted by ${signal}`);
-    this.signal = signal;
-  }
-}
-
 /** Starts the daemon and returns when its disk can be read. Throws what kept it from that. */
 export async function launch(options: LaunchOptions): Promise<Launched> {
   const { job, store, control, foreground, lock } = options;
   const interrupt = new Interrupt();
   const ownNamespace = ownNamespaceFor(foreground);
   const logFile = foreground ? "" : startLog(store, job);
-  const daemon = spawnDaemon({ ...job, log: logFile, locked: lock !== undefined, ownNamespace }, lock);
+  const daemon = spawnDaemon(
+    { ...job, log: logFile, locked: lock !== undefined, ownNamespace },
+    lock,
+  );
   interrupt.forwardTo(daemon.process);
   const report = await firstReport(daemon.reports);
   try {
@@ -64,7 +57,7 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
     }
     await daemon.process.exited;
     if (job.verb === "add") await removeRemains(control, store, job);
-    if (interrupt.signal !== undefined) throw new InterruptedError(interrupt.signal);
+    if (interrupt.signal !== undefined) throw interrupted(interrupt.signal);
     throw failure(report, job, daemon.process);
   } finally {
     if (!foreground) interrupt.forget();
@@ -96,7 +89,9 @@ function spawnDaemon(job: Job, lock: DeviceLock | undefined): Daemon {
 
 /** A new daemon's log begins under a name of its own: the id may be taken, by a device with a log. */
 function startLog(store: Store, job: JobToLaunch): string {
-  return job.verb === "add" ? join(store.dir, `starting-${process.pid}.log`) : store.logPath(job.id);
+  return job.verb === "add"
+    ? join(store.dir, `starting-${process.pid}.log`)
+    : store.logPath(job.id);
 }
 
 function ownNamespaceFor(foreground: boolean): boolean {
@@ -106,9 +101,7 @@ function ownNamespaceFor(foreground: boolean): boolean {
 }
 
 /** Prints the notes; resolves with what the daemon came to, or undefined when it died first. */
-async function firstReport(
-  fd: number,
-): Promise<Exclude<Report, { kind: "note" }> | undefined> {
+async function firstReport(fd: number): Promise<Exclude<Report, { kind: "note" }> | undefined> {
   let text = "";
   const decoder = new TextDecoder();
   for await (const chunk of Bun.file(fd).stream()) {
@@ -137,11 +130,14 @@ async function untilReadable(id: number, timeoutMs: number): Promise<void> {
       const { code } = cause as NodeJS.ErrnoException;
       if (code !== "ENOENT" && code !== "EACCES") return; // An I/O error is an answer too.
       if (performance.now() > deadline) {
-        throw new UblkError(`Device ${id} is live, but "${diskPath(id)}" does not appear: ${code}`, {
-          cause,
-          exitCode: EXIT.timedOut,
-          hint: "is devtmpfs mounted on /dev? is udev running?",
-        });
+        throw new UblkError(
+          `Device ${id} is live, but "${diskPath(id)}" does not appear: ${code}`,
+          {
+            cause,
+            exitCode: EXIT.timedOut,
+            hint: "is devtmpfs mounted on /dev? is udev running?",
+          },
+        );
       }
     }
     await Bun.sleep(5);
@@ -179,6 +175,11 @@ function failure(
         ? "nothing is left of it; try --foreground to see what it says"
         : "the device is as it was; try --foreground to see what the server says",
   });
+}
+
+function interrupted(signal: NodeJS.Signals): UblkError {
+  const exitCode = signal === "SIGINT" ? EXIT.interrupted : EXIT.terminated;
+  return new UblkError(`Interrupted by ${signal}`, { exitCode });
 }
 
 /** Ctrl-C and SIGTERM while a daemon starts: it is told, takes back what it has begun, and says so. */

@@ -39,7 +39,10 @@ export function toParams(geometry: Geometry, ioBufBytes: number): Params {
   return { ...params, ...discardParams(geometry, params.types!) };
 }
 
-function discardParams({ discard, writeZeroes, logicalBlockBytes }: Geometry, types: number): Params {
+function discardParams(
+  { discard, writeZeroes, logicalBlockBytes }: Geometry,
+  types: number,
+): Params {
   if (!discard && !writeZeroes) return {};
   return {
     types: types | UBLK_PARAM_TYPE.DISCARD,

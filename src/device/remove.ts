@@ -1,7 +1,7 @@
-// Stopping and deleting a device, by its daemon or from a prompt.
-import type { Control } from "../control/control.ts";
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo } from "../control/commands/index.ts";
+// Stopping and deleting a device, by its daemon or from a prompt.
+import type { Control } from "../control/control.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
@@ -117,4 +117,3 @@ function openError(id: number): UblkError {
     hint: "close or unmount it first; to stop it all the same: --force",
   });
 }
-

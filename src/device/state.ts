@@ -7,8 +7,20 @@ import { assert } from "../errors.ts";
  */
 export const TRANSITIONS = {
   new: { added: "added", adopted: "quiesced" },
-  added: { primed: "primed", stop: "stopping", deleted: "gone", lost: "stopped", orphaned: "quiesced" },
-  primed: { started: "live", stop: "stopping", deleted: "gone", lost: "stopped", orphaned: "quiesced" },
+  added: {
+    primed: "primed",
+    stop: "stopping",
+    deleted: "gone",
+    lost: "stopped",
+    orphaned: "quiesced",
+  },
+  primed: {
+    started: "live",
+    stop: "stopping",
+    deleted: "gone",
+    lost: "stopped",
+    orphaned: "quiesced",
+  },
   live: { stop: "stopping", quiesce: "quiescing", lost: "stopped", orphaned: "quiesced" },
   quiescing: { orphaned: "quiesced", stop: "stopping" },
   stopping: { stopped: "stopped", lost: "stopped", refused: "live" },

@@ -1,13 +1,14 @@
+import { existsSync } from "node:fs";
+
+import type { Control } from "../control/control.ts";
 // The queue Workers of a device, as the main thread sees them: started, primed, watched, gone.
 import { KernelError, UblkError } from "../errors.ts";
-import type { Control } from "../control/control.ts";
-import { close, PIDFD_THREAD, pidfd_open } from "../ffi/libc.ts";
-import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
-import { KIND } from "../queue/tag.ts";
+import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
+import { mapMemory } from "../ffi/memory.ts";
 import { Progress, PROGRESS_LINE_BYTES } from "../queue/progress.ts";
 import type { FromWorker, Leave, Prepare } from "../queue/protocol.ts";
+import { KIND } from "../queue/tag.ts";
 import { spawnWorker } from "../spawn.ts";
-import { existsSync } from "node:fs";
 
 const POLLIN = 0x1;
 const THREAD_CHECK_MS = 1000;
@@ -41,7 +42,6 @@ export class Workers {
   readonly #control: Control;
   readonly #stallTimeoutMs: number;
   readonly #onFatal: (reason: string) => never;
-  #page: MappedMemory | undefined;
   #workers: QueueWorker[] = [];
   #waiting = new Map<number, (message: FromWorker) => void>();
   #primed = false;
@@ -62,8 +62,8 @@ export class Workers {
 
   /** Starts one Worker a queue and waits until each has ring, buffers and target ready. */
   async prepare({ queues, ...common }: PrepareAll): Promise<void> {
+    // Mapped until the process ends: Workers write to it as long as they live.
     const page = mapMemory(Math.ceil((queues * PROGRESS_LINE_BYTES) / 4096) * 4096);
-    this.#page = page;
     const preparing = Array.from({ length: queues }, async (_, queueId) => {
       const progressAddress = page.address + queueId * PROGRESS_LINE_BYTES;
       const { port1, port2 } = new MessageChannel();
@@ -78,7 +78,8 @@ export class Workers {
           answer.hint === undefined ? {} : { hint: answer.hint },
         );
       }
-      if (answer.kind !== "prepared") return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
+      if (answer.kind !== "prepared")
+        return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
       queueWorker.ringFd = answer.ringFd;
       queueWorker.threadId = answer.threadId;
       this.#watchThread(queueWorker);
@@ -172,9 +173,10 @@ export class Workers {
         last.looks = !gone && isBusy && rounds === last.rounds ? last.looks + 1 : 0;
         last.rounds = rounds;
         if (last.looks < STALL_LOOKS) return;
-        this.#onFatal(`queue ${queueId} has been busy with one round for ${this.#stallTimeoutMs} ms`);
+        this.#onFatal(
+          `queue ${queueId} has been busy with one round for ${this.#stallTimeoutMs} ms`,
+        );
       });
     }, this.#stallTimeoutMs / STALL_LOOKS).unref();
   }
 }
-

@@ -40,9 +40,7 @@ export class Descriptors implements Disposable {
 
   offsetBytes(tag: number): number {
     const at = tag * WORDS;
-    return (
-      ((this.#words[at + START_LO]! >>> 0) + this.#words[at + START_HI]! * 4294967296) * 512
-    );
+    return ((this.#words[at + START_LO]! >>> 0) + this.#words[at + START_HI]! * 4294967296) * 512;
   }
 
   lengthBytes(tag: number): number {

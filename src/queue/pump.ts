@@ -14,7 +14,12 @@ export function pump(ring: Ring, queue: Queue, progress: Progress): void {
     progress.idle(queue.served);
     const result = ring.submitAndWait(1);
     progress.busy();
-    if (result < 0 && result !== -ERRNO.EINTR && result !== -ERRNO.EAGAIN && result !== -ERRNO.EBUSY) {
+    if (
+      result < 0 &&
+      result !== -ERRNO.EINTR &&
+      result !== -ERRNO.EAGAIN &&
+      result !== -ERRNO.EBUSY
+    ) {
       throw new KernelError(`io_uring_enter failed: ${errnoName(-result)}`, -result);
     }
     ring.reap(queue.onCompletion);

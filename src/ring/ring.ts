@@ -39,27 +39,27 @@ export class Ring implements Disposable {
   /** Every word of every submission entry: 16 an entry, 32 with `IORING_SETUP.SQE128`. */
   readonly sqes: Int32Array;
 
-  readonly #liburing: Liburing;
-  readonly #page: MappedMemory;
-  readonly #pageWords: Int32Array;
-  readonly #handle: ReturnType<typeof pointer>; // liburing's struct io_uring, in #page
-  readonly #ring: Int32Array; // heads, tails, counters
-  readonly #cqes: Int32Array;
-  readonly #sqTailAt: number; // indexes into #ring
-  readonly #cqHeadAt: number;
-  readonly #cqTailAt: number;
-  readonly #cqOverflowAt: number;
-  readonly #sqMask: number;
-  readonly #cqMask: number;
-  readonly #quick: number; // how many entries sqe() hands out with no more ado
-  readonly #sqeShift: number; // log2 of words per entry
-  readonly #shared: boolean; // completions are posted by other threads too
-  #enterFd: number;
-  #enterFlags = 0;
-  #tail = 0; // entries handed out by sqe(), ever
-  #submitted = 0; // entries the kernel took, ever; both wrap at 32 bits
-  #reaping = false;
-  #open = true;
+  private readonly liburing: Liburing;
+  private readonly page: MappedMemory;
+  private readonly pageWords: Int32Array;
+  private readonly handle: ReturnType<typeof pointer>; // liburing's struct io_uring, in #page
+  private readonly ring: Int32Array; // heads, tails, counters
+  private readonly cqes: Int32Array;
+  private readonly sqTailAt: number; // indexes into #ring
+  private readonly cqHeadAt: number;
+  private readonly cqTailAt: number;
+  private readonly cqOverflowAt: number;
+  private readonly sqMask: number;
+  private readonly cqMask: number;
+  private readonly quick: number; // how many entries sqe() hands out with no more ado
+  private readonly sqeShift: number; // log2 of words per entry
+  private readonly shared: boolean; // completions are posted by other threads too
+  private enterFd: number;
+  private enterFlags = 0;
+  private tail = 0; // entries handed out by sqe(), ever
+  private submitted = 0; // entries the kernel took, ever; both wrap at 32 bits
+  private reaping = false;
+  private open = true;
 
   /** @throws KernelError if the kernel refuses, saying what to do about it. */
   constructor(options: RingOptions) {
@@ -69,32 +69,32 @@ export class Ring implements Disposable {
     this.entries = params.sq_entries;
     this.cqEntries = params.cq_entries;
     this.sqes = memory.sqes;
-    this.#liburing = options.liburing;
-    this.#page = memory.page;
-    this.#pageWords = memory.pageWords;
-    this.#handle = pointer(memory.page.address + PAGE.ring);
-    this.#ring = memory.words;
-    this.#cqes = memory.cqes;
-    this.#sqTailAt = params.sq_off_tail >> 2;
-    this.#cqHeadAt = params.cq_off_head >> 2;
-    this.#cqTailAt = params.cq_off_tail >> 2;
-    this.#cqOverflowAt = params.cq_off_overflow >> 2;
-    this.#sqMask = params.sq_entries - 1;
-    this.#cqMask = params.cq_entries - 1;
-    this.#sqeShift = (options.flags & IORING_SETUP.SQE128) === 0 ? 4 : 5;
-    this.#shared = (options.flags & IORING_SETUP.DEFER_TASKRUN) === 0;
-    this.#quick = this.#sqeShift === 5 ? 0 : this.entries;
-    this.#enterFd = this.fd;
+    this.liburing = options.liburing;
+    this.page = memory.page;
+    this.pageWords = memory.pageWords;
+    this.handle = pointer(memory.page.address + PAGE.ring);
+    this.ring = memory.words;
+    this.cqes = memory.cqes;
+    this.sqTailAt = params.sq_off_tail >> 2;
+    this.cqHeadAt = params.cq_off_head >> 2;
+    this.cqTailAt = params.cq_off_tail >> 2;
+    this.cqOverflowAt = params.cq_off_overflow >> 2;
+    this.sqMask = params.sq_entries - 1;
+    this.cqMask = params.cq_entries - 1;
+    this.sqeShift = (options.flags & IORING_SETUP.SQE128) === 0 ? 4 : 5;
+    this.shared = (options.flags & IORING_SETUP.DEFER_TASKRUN) === 0;
+    this.quick = this.sqeShift === 5 ? 0 : this.entries;
+    this.enterFd = this.fd;
   }
 
   /** Entries taken that the kernel has not seen yet. */
   get unsubmitted(): number {
-    return (this.#tail - this.#submitted) | 0;
+    return (this.tail - this.submitted) | 0;
   }
 
   /** Completions that are lost for want of memory, ever; anything but 0 is fatal. */
   get overflow(): number {
-    return this.#ring[this.#cqOverflowAt]! >>> 0;
+    return this.ring[this.cqOverflowAt]! >>> 0;
   }
 
   /**
@@ -104,10 +104,10 @@ export class Ring implements Disposable {
    * filled before the next one is taken.
    */
   sqe(): number {
-    const tail = this.#tail;
-    if (((tail - this.#submitted) | 0) >= this.#quick) this.#makeReady(tail);
-    this.#tail = (tail + 1) | 0;
-    return (tail & this.#sqMask) << this.#sqeShift;
+    const tail = this.tail;
+    if (((tail - this.submitted) | 0) >= this.quick) this.makeReady(tail);
+    this.tail = (tail + 1) | 0;
+    return (tail & this.sqMask) << this.sqeShift;
   }
 
   /**
@@ -116,7 +116,7 @@ export class Ring implements Disposable {
    * set aside must be reaped first).
    */
   submit(): number {
-    return this.#tail === this.#submitted ? 0 : this.#enter(0, 0);
+    return this.tail === this.submitted ? 0 : this.enter(0, 0);
   }
 
   /**
@@ -126,9 +126,9 @@ export class Ring implements Disposable {
    * result, and calls again.
    */
   submitAndWait(count: number, timeoutNs = 0): number {
-    assert(!this.#reaping, "nobody waits while completions are reaped");
-    if (timeoutNs > 0) return this.#enterTimed(count, timeoutNs);
-    return this.#enter(count, IORING_ENTER.GETEVENTS);
+    assert(!this.reaping, "nobody waits while completions are reaped");
+    if (timeoutNs > 0) return this.enterTimed(count, timeoutNs);
+    return this.enter(count, IORING_ENTER.GETEVENTS);
   }
 
   /**
@@ -137,51 +137,51 @@ export class Ring implements Disposable {
    * then.
    */
   reap(on: OnCompletion): number {
-    assert(!this.#reaping, "completions are reaped by one reap() at a time");
-    const ring = this.#ring;
-    const cqes = this.#cqes;
-    const mask = this.#cqMask;
-    let head = ring[this.#cqHeadAt]!;
+    assert(!this.reaping, "completions are reaped by one reap() at a time");
+    const ring = this.ring;
+    const cqes = this.cqes;
+    const mask = this.cqMask;
+    let head = ring[this.cqHeadAt]!;
     // With DEFER_TASKRUN only this thread's own io_uring_enter posts, and a plain load will do.
-    const end = this.#shared ? Atomics.load(ring, this.#cqTailAt) : ring[this.#cqTailAt]!;
+    const end = this.shared ? Atomics.load(ring, this.cqTailAt) : ring[this.cqTailAt]!;
     const count = (end - head) | 0;
     if (count === 0) return 0;
-    this.#reaping = true;
+    this.reaping = true;
     while (head !== end) {
       const at = (head & mask) << 2;
       head = (head + 1) | 0;
       on(cqes[at]!, cqes[at + 1]!, cqes[at + 2]!, cqes[at + 3]!);
     }
-    if (this.#shared) Atomics.store(ring, this.#cqHeadAt, end);
-    else ring[this.#cqHeadAt] = end;
-    this.#reaping = false;
+    if (this.shared) Atomics.store(ring, this.cqHeadAt, end);
+    else ring[this.cqHeadAt] = end;
+    this.reaping = false;
     return count;
   }
 
   /** Makes each io_uring_enter some 10 ns cheaper. Dispose the ring in this same thread. */
   registerRingFd(): void {
-    const result = this.#liburing.io_uring_register_ring_fd(this.#handle);
+    const result = this.liburing.io_uring_register_ring_fd(this.handle);
     // It counts the descriptors it registered.
     check("register the ring's descriptor", result === 1 ? 0 : result);
-    this.#enterFd = this.#pageWords[(PAGE.ring + io_uring.at.enter_ring_fd) >> 2]!;
-    this.#enterFlags = IORING_ENTER.REGISTERED_RING;
+    this.enterFd = this.pageWords[(PAGE.ring + io_uring.at.enter_ring_fd) >> 2]!;
+    this.enterFlags = IORING_ENTER.REGISTERED_RING;
   }
 
   /** Entries with `IOSQE.FIXED_FILE` name these by position. */
   registerFiles(fds: readonly number[]): void {
     const files = Int32Array.from(fds);
-    const result = this.#liburing.io_uring_register_files(this.#handle, files, fds.length);
+    const result = this.liburing.io_uring_register_files(this.handle, files, fds.length);
     check(`register ${fds.length} files`, result);
   }
 
   /** The eventfd counts up with every completion. */
   registerEventfd(fd: number): void {
-    check("register an eventfd", this.#liburing.io_uring_register_eventfd(this.#handle, fd));
+    check("register an eventfd", this.liburing.io_uring_register_eventfd(this.handle, fd));
   }
 
   /** An empty table of fixed buffers, for a driver to put its own into; at most 16384. */
   registerBuffersSparse(count: number): void {
-    const result = this.#liburing.io_uring_register_buffers_sparse(this.#handle, count);
+    const result = this.liburing.io_uring_register_buffers_sparse(this.handle, count);
     check(`register ${count} buffers`, result);
   }
 
@@ -192,13 +192,13 @@ export class Ring implements Disposable {
   registerBufferRing(options: { group: number; entries: number; address: number }): void {
     const { group, entries, address } = options;
     io_uring_buf_reg.write(
-      new DataView(this.#pageWords.buffer),
+      new DataView(this.pageWords.buffer),
       { ring_addr: address, ring_entries: entries, bgid: group, flags: 0 },
       PAGE.bufReg,
     );
-    const result = this.#liburing.io_uring_register_buf_ring(
-      this.#handle,
-      pointer(this.#page.address + PAGE.bufReg),
+    const result = this.liburing.io_uring_register_buf_ring(
+      this.handle,
+      pointer(this.page.address + PAGE.bufReg),
       0,
     );
     check(`register ${entries} provided buffers`, result);
@@ -206,57 +206,57 @@ export class Ring implements Disposable {
 
   /** Closes the ring and unmaps it: what is in flight is cancelled, `sqes` must not be used. */
   [Symbol.dispose](): void {
-    if (!this.#open) return;
-    this.#open = false;
-    this.#liburing.io_uring_queue_exit(this.#handle);
-    this.#page[Symbol.dispose]();
+    if (!this.open) return;
+    this.open = false;
+    this.liburing.io_uring_queue_exit(this.handle);
+    this.page[Symbol.dispose]();
   }
 
-  #enter(count: number, flags: number): number {
-    const tail = this.#tail;
-    const submitted = this.#submitted;
+  private enter(count: number, flags: number): number {
+    const tail = this.tail;
+    const submitted = this.submitted;
     // The kernel reads it inside the call below, in this thread: no barrier.
-    this.#ring[this.#sqTailAt] = tail;
-    const taken = this.#liburing.io_uring_enter(
-      this.#enterFd,
+    this.ring[this.sqTailAt] = tail;
+    const taken = this.liburing.io_uring_enter(
+      this.enterFd,
       (tail - submitted) | 0,
       count,
-      flags | this.#enterFlags,
+      flags | this.enterFlags,
       0,
     );
-    if (taken > 0) this.#submitted = (submitted + taken) | 0;
+    if (taken > 0) this.submitted = (submitted + taken) | 0;
     return taken;
   }
 
-  #enterTimed(count: number, timeoutNs: number): number {
-    const words = this.#pageWords;
+  private enterTimed(count: number, timeoutNs: number): number {
+    const words = this.pageWords;
     const seconds = Math.floor(timeoutNs / 1e9);
     const at = (PAGE.timespec + __kernel_timespec.at.tv_sec) >> 2;
     words[at] = seconds | 0;
     words[at + 1] = 0;
     words[(PAGE.timespec + __kernel_timespec.at.tv_nsec) >> 2] = timeoutNs - seconds * 1e9;
-    const timespec = this.#page.address + PAGE.timespec;
+    const timespec = this.page.address + PAGE.timespec;
     const ts = (PAGE.arg + io_uring_getevents_arg.at.ts) >> 2;
     words[ts] = timespec | 0;
     words[ts + 1] = (timespec / 4294967296) | 0;
 
-    const submitted = this.#submitted;
-    this.#ring[this.#sqTailAt] = this.#tail;
-    const taken = this.#liburing.io_uring_enter2(
-      this.#enterFd,
-      (this.#tail - submitted) | 0,
+    const submitted = this.submitted;
+    this.ring[this.sqTailAt] = this.tail;
+    const taken = this.liburing.io_uring_enter2(
+      this.enterFd,
+      (this.tail - submitted) | 0,
       count,
-      IORING_ENTER.GETEVENTS | IORING_ENTER.EXT_ARG | this.#enterFlags,
-      pointer(this.#page.address + PAGE.arg),
+      IORING_ENTER.GETEVENTS | IORING_ENTER.EXT_ARG | this.enterFlags,
+      pointer(this.page.address + PAGE.arg),
       io_uring_getevents_arg.sizeBytes,
     );
-    if (taken > 0) this.#submitted = (submitted + taken) | 0;
+    if (taken > 0) this.submitted = (submitted + taken) | 0;
     return taken;
   }
 
-  #makeReady(tail: number): void {
-    if (this.#sqeShift === 5) {
-      const at = (tail & this.#sqMask) << 5;
+  private makeReady(tail: number): void {
+    if (this.sqeShift === 5) {
+      const at = (tail & this.sqMask) << 5;
       if (this.unsubmitted < this.entries) {
         this.sqes.fill(0, at + 16, at + 32);
         return;
@@ -264,7 +264,7 @@ export class Ring implements Disposable {
     }
     let result = 0;
     for (let n = 0; n < SUBMIT_TRIES; n++) {
-      result = this.#enter(0, 0);
+      result = this.enter(0, 0);
       if (result > 0) return;
     }
     assert(false, `the kernel takes entries from a full queue: ${errnoName(-result)}`);

@@ -1,7 +1,7 @@
 // null: accepts every write and forgets it, answers every read with whatever its buffer holds.
 import { ERRNO } from "../ffi/errno.ts";
 import { UBLK_IO_OP } from "../ffi/ublk.ts";
-import { defineTarget, type Backing, type Geometry, type QueueContext } from "../target.ts";
+import { type Backing, defineTarget, type Geometry, type QueueContext } from "../target.ts";
 import { parseDiskSize } from "../units.ts";
 
 export const NULL_BLOCK_BYTES = 512;

@@ -148,7 +148,6 @@ export async function hasFeature(name: string): Promise<boolean> {
 
 /** What is left of any device; all of it must be empty after a test. */
 export function leftovers(): string[] {
-  const list = (folder: string) => (existsSync(folder) ? readdirSync(folder) : []);
   const daemons = readdirSync("/proc")
     .filter((pid) => /^\d+$/.test(pid))
     .filter((pid) => commandLine(pid).startsWith("@ublk-bun"));
@@ -157,6 +156,10 @@ export function leftovers(): string[] {
     ...list("/run/ublk-bun").map((name) => `file ${name}`),
     ...daemons.map((pid) => `process ${pid}`),
   ];
+}
+
+function list(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
 }
 
 function commandLine(pid: string): string {

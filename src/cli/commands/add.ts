@@ -158,4 +158,3 @@ function readBit(word: string | undefined, option: string): boolean | undefined 
   if (word === "0" || word === "1") return word === "1";
   throw new UsageError(`${option} is 0 or 1, not "${word}"`);
 }
-

@@ -1,8 +1,8 @@
 // features: the driver's feature bits, in the kernel test server's format.
 import { defineCommand } from "citty";
 
-import { UblkError, EXIT } from "../../errors.ts";
 import { flagNames } from "../../device/inspect.ts";
+import { EXIT, UblkError } from "../../errors.ts";
 import { commonArgs, jsonArg } from "../args.ts";
 import { print, printJson } from "../output.ts";
 import { openSession } from "../session.ts";

@@ -19,7 +19,10 @@ export async function helpText(name?: string): Promise<string> {
   const visible = subcommands.filter(({ hidden }) => !hidden);
   const subcommand = visible.find((candidate) => candidate.name === name);
   if (!subcommand) {
-    const near = closest(name, visible.map((known) => known.name));
+    const near = closest(
+      name,
+      visible.map((known) => known.name),
+    );
     throw new UsageError(`Unknown command "${name}"`, near ? `did you mean ${near}?` : "see: help");
   }
   const usage = await renderUsage(await subcommand.load([]), { meta: { name: "ublk-bun" } });

@@ -11,7 +11,9 @@ export const endUserRecovery = defineCommand<{ readonly pid: number }>({
     frame.data = BigInt(pid);
   },
   causes: {
-    EINVAL: { why: "the kernel refuses the server's pid, or the device was added without recovery" },
+    EINVAL: {
+      why: "the kernel refuses the server's pid, or the device was added without recovery",
+    },
     EBUSY: { why: "the device is not waiting for a server any more: it was stopped meanwhile" },
   },
 });

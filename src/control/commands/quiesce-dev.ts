@@ -11,6 +11,8 @@ export const quiesceDev = defineCommand<{ readonly timeoutMs: number }>({
     frame.data = BigInt(timeoutMs);
   },
   causes: {
-    EBUSY: { why: "its I/O did not end in time; new I/O stays held: repeat, or restart the server" },
+    EBUSY: {
+      why: "its I/O did not end in time; new I/O stays held: repeat, or restart the server",
+    },
   },
 });

@@ -1,0 +1,127 @@
+import { existsSync } from "node:fs";
+import { parseArgs } from "node:util";
+
+// `npm test`: static checks, unit tests, then the kernel tests in a guest of each kernel, side by side.
+// Ends with one line that counts them all.
+//
+//   bun test/support/suite.ts [--only checks|unit|kernel] [--kernel 6.12|7.3] [FILE…]
+import { Glob } from "bun";
+
+import { type GuestResult, runGuest } from "./guest/guest.ts";
+import { type KernelName, KERNELS } from "./guest/kernel.ts";
+
+const UNIT_SECONDS_MAX = 600;
+const KERNEL_SECONDS_MAX = 1800;
+const TEST_MILLISECONDS_MAX = 300_000;
+
+interface Count {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const bun = "node_modules/.bin/bun";
+const { values, positionals } = parseArgs({
+  options: { only: { type: "string" }, kernel: { type: "string" } },
+  allowPositionals: true,
+});
+
+const say = (line: string) => console.log(`--- ${line}`);
+
+/** One static check counts as one test. */
+async function check(name: string, ...command: string[]): Promise<Count> {
+  const child = Bun.spawn(command, { stdio: ["ignore", "inherit", "inherit"] });
+  const passed = (await child.exited) === 0;
+  say(`${name}: ${passed ? "passed" : "FAILED"}`);
+  return { passed: passed ? 1 : 0, failed: passed ? 0 : 1, skipped: 0 };
+}
+
+/** What a run of `bun test` printed, counted; one that broke off counts as a failure more. */
+function count(output: string, exitCode: number): Count {
+  const number = (word: string) =>
+    [...output.matchAll(new RegExp(`^\\s*(\\d+) ${word}\\s*$`, "gm"))]
+      .map((match) => Number(match[1]))
+      .reduce((sum, n) => sum + n, 0);
+  const found = { passed: number("pass"), failed: number("fail"), skipped: number("skip") };
+  const brokeOff = (exitCode !== 0 && found.failed === 0) || found.passed + found.failed === 0;
+  return brokeOff ? { ...found, failed: found.failed + 1 } : found;
+}
+
+function testFiles(forKernel: boolean): string[] {
+  const files =
+    positionals.length > 0 ? positionals : [...new Glob("test/**/*.test.ts").scanSync()];
+  return files.filter((file) => file.includes("test/kernel/") === forKernel).toSorted();
+}
+
+async function unit(): Promise<Count> {
+  const files = testFiles(false);
+  if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
+  const child = Bun.spawn(
+    ["timeout", "-s", "KILL", String(UNIT_SECONDS_MAX), bun, "test", ...files],
+    { stdio: ["ignore", "pipe", "pipe"] },
+  );
+  const [output, errors] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
+  console.log(`${output}${errors}`.trim());
+  return count(errors, await child.exited);
+}
+
+async function kernelTests(name: KernelName): Promise<Count> {
+  const files = testFiles(true);
+  if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
+  const lines = linePrinter(`[${name}] `);
+  const result = await runGuest({
+    kernel: name,
+    timeoutMs: (KERNEL_SECONDS_MAX + 60) * 1000,
+    command:
+      `timeout -s KILL ${KERNEL_SECONDS_MAX} ${bun} test ` +
+      `--timeout ${TEST_MILLISECONDS_MAX} ${files.join(" ")} 2>&1`,
+    onOutput: lines,
+  });
+  for (const line of result.kernelProblems) say(`${name}: the kernel's log says: ${line}`);
+  return count(result.output, exitCodeOf(result));
+}
+
+const exitCodeOf = ({ exitCode, kernelProblems }: GuestResult) =>
+  kernelProblems.length > 0 ? 99 : exitCode;
+
+/** Prints whole lines behind a prefix: two guests talk at the same time. */
+function linePrinter(prefix: string): (text: string) => void {
+  let rest = "";
+  return (text) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) console.log(prefix + line);
+  };
+}
+
+async function kernels(): Promise<Count[]> {
+  const names = KERNELS.filter((name) => values.kernel === undefined || name === values.kernel);
+  if (names.length === 0) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
+  // A host of its own has one kernel only.
+  if (process.env["UBLK_TEST"] === "host") names.length = 1;
+  return Promise.all(names.map(kernelTests));
+}
+
+const wants = (part: string) => values.only === undefined || values.only === part;
+const counts: Count[] = [];
+if (wants("checks") && positionals.length === 0) {
+  say("format, types, lint");
+  counts.push(await check("format", bun, "fmt", "--check"));
+  counts.push(await check("types", bun, "check"));
+  counts.push(await check("lint", "node_modules/.bin/oxlint", "--deny-warnings"));
+}
+if (wants("unit")) {
+  say("unit tests");
+  counts.push(await unit());
+}
+if (wants("kernel")) {
+  if (!existsSync("dist/ublk-bun")) throw new Error("build first: npm run build");
+  say("kernel tests (each kernel boots in a guest; the log of each is checked)");
+  counts.push(...(await kernels()));
+}
+const sum = (key: keyof Count) => counts.reduce((total, part) => total + part[key], 0);
+console.log(`\n${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`);
+process.exit(sum("failed") === 0 && sum("passed") > 0 ? 0 : 1);
