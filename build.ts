@@ -1,6 +1,7 @@
 // Builds dist/ublk-bun: entry and Worker in one executable, liburing inside.
 //
 //   bun build.ts [--liburing PATH]     PATH: a liburing.so.2 to embed; default: Debian's, from the cache
+
 import { copyFileSync, existsSync, mkdirSync } from "node:fs";
 import { parseArgs } from "node:util";
 

@@ -16,7 +16,7 @@ pid=$(server_pid 0)
 
 printf '\n# Real I/O in the background; it gives up at its first error.\n'
 io="fio --name=io --filename=/dev/ublkb0 --rw=randrw --bs=4k --iodepth=32 --ioengine=libaio --direct=1"
-io="$io --size=1g --io_size=256m --randrepeat=0 --output=/run/demo-fio.txt"
+io="$io --size=1g --io_size=128m --randrepeat=0 --eta=never --output=/run/demo-fio.txt"
 type_out "$io &"
 $io &
 io_pid=$!

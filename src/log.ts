@@ -1,4 +1,5 @@
 // What the program says to people, all of it on stderr: stdout is for data.
+
 import { type ConsolaReporter, createConsola } from "consola";
 
 const text = (args: readonly unknown[]) =>

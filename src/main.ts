@@ -1,4 +1,5 @@
 // Entry of the program: runs the command line; an error becomes one line, a hint and an exit code.
+
 import { run } from "./cli/run.ts";
 import { EXIT, UblkError } from "./errors.ts";
 import { log } from "./log.ts";

@@ -5,6 +5,7 @@
 //   serve(spec, …) -> handler      once in each queue's Worker
 //   start(tag) … finish(tag, …)    the data path: no promise, no allocation, no throw
 //   remove(spec)                   after the device is deleted
+
 import type { ArgsDef, ParsedArgs } from "citty";
 
 import type { Ring } from "./ring/ring.ts";

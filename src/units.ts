@@ -1,4 +1,5 @@
 // Words with units to numbers and back: "64MiB", "4k", "30s".
+
 import { UsageError } from "./errors.ts";
 
 const BYTE_UNITS: Readonly<Record<string, number>> = {

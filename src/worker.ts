@@ -3,6 +3,7 @@
 // Nothing here may fail quietly: the kernel keeps waiting for a thread that is gone. Before the
 // first FETCH a failure is reported; afterwards it ends the whole process, and the device waits
 // for `recover`.
+
 import { writeFileSync } from "node:fs";
 import { receiveMessageOnPort } from "node:worker_threads";
 

@@ -1,5 +1,6 @@
 // Keeps the house tidy: who may import whom, how long a file may be, where FFI and logging live.
 // docs/architecture.md has the reasons.
+
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";

@@ -1,4 +1,5 @@
 // Options that several commands share, as citty's own definitions.
+
 import type { ArgsDef } from "citty";
 
 import { UsageError } from "../errors.ts";

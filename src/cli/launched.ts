@@ -1,4 +1,5 @@
 // What add and recover do once their daemon is live: show the device; in the foreground, stay.
+
 import type { ArgsDef } from "citty";
 
 import { getDevInfo } from "../control/commands/index.ts";

@@ -1,4 +1,5 @@
 // Everything that goes to stdout: tables for people and scripts, JSON for programs.
+
 import type { DeviceReport } from "../device/inspect.ts";
 import { formatBytes } from "../units.ts";
 

@@ -1,4 +1,5 @@
 // Runs one command line: finds the subcommand, checks its words, runs it.
+
 import { runCommand } from "citty";
 
 import packageJson from "../../package.json" with { type: "json" };

@@ -1,6 +1,7 @@
+// What every command that talks to the driver needs, opened in one place.
+
 import { resolve } from "node:path";
 
-// What every command that talks to the driver needs, opened in one place.
 import { Control } from "../control/control.ts";
 import { Store } from "../device/store.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";

@@ -1,5 +1,6 @@
 // Words of a command line, checked against the options there are and brought into one spelling.
 // citty accepts unknown options and missing values silently; a disk deserves better.
+
 import type { ArgDef, ArgsDef } from "citty";
 
 import { UsageError } from "../errors.ts";

@@ -1,5 +1,6 @@
 // Sends control commands to /dev/ublk-control and awaits them: woken by an eventfd, never polling,
 // each with a deadline. Also waits for any file to become ready, and wakes sleeping queue Workers.
+
 import { closeSync } from "node:fs";
 
 import { EXIT, KernelError, UblkError } from "../errors.ts";

@@ -1,4 +1,5 @@
 // Words for failed control commands: which command, which device, why as far as known, what to do.
+
 import { EXIT, type ExitCode, KernelError } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import type { Cause, Command } from "./command.ts";

@@ -1,5 +1,6 @@
-import { getDevInfo, getQueueAffinity, startUserRecovery } from "../control/commands/index.ts";
 // How a server gets hold of a device: its char node, its queues' CPUs, the kernel's leave to recover it.
+
+import { getDevInfo, getQueueAffinity, startUserRecovery } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";

@@ -1,5 +1,6 @@
-import { getDevInfo } from "../control/commands/index.ts";
 // add and recover from the launcher's side: everything that can be refused without a daemon is.
+
+import { getDevInfo } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import type { Spec } from "../target.ts";

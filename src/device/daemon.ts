@@ -2,6 +2,7 @@
 //
 // SIGTERM and SIGINT ask it to remove its disk; while somebody has the disk open it goes on serving,
 // and a second signal within ten seconds makes it let go: the kernel keeps the disk for `recover`.
+
 import { writeFileSync, writeSync } from "node:fs";
 
 import { getDevInfo } from "../control/commands/index.ts";

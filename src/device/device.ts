@@ -1,3 +1,8 @@
+// A device with us as its server: added or recovered, serving, ended.
+//
+// Both beginnings walk the same path: tags fetched by the Workers, then START_DEV or
+// END_USER_RECOVERY. A failed add leaves nothing behind; a failed recover leaves everything as it was.
+
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import {
   addDev,
@@ -10,10 +15,6 @@ import {
 } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { UblkError } from "../errors.ts";
-// A device with us as its server: added or recovered, serving, ended.
-//
-// Both beginnings walk the same path: tags fetched by the Workers, then START_DEV or
-// END_USER_RECOVERY. A failed add leaves nothing behind; a failed recover leaves everything as it was.
 import { close } from "../ffi/libc.ts";
 import type { Backing, Target } from "../target.ts";
 import { findTarget } from "../targets/index.ts";

@@ -1,4 +1,5 @@
 // A device's nodes and what sysfs tells of its disk, without opening either.
+
 import { readdirSync, readFileSync, statSync } from "node:fs";
 
 import { peek } from "./processes.ts";

@@ -1,8 +1,9 @@
+// STOP_DEV and DEL_DEV, sent by a process of their own: they cannot be cancelled, and whoever sent
+// one cannot end before it does, not even by kill -9. So whoever waits for it can stop waiting.
+
 import { delDev, stopDev, tryStopDev } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { commandError } from "../control/diagnosis.ts";
-// STOP_DEV and DEL_DEV, sent by a process of their own: they cannot be cancelled, and whoever sent
-// one cannot end before it does, not even by kill -9. So whoever waits for it can stop waiting.
 import { EXIT, KernelError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { close, O, open } from "../ffi/libc.ts";

@@ -1,4 +1,5 @@
 // Who holds a device: open files, mounts, swap, other block devices on top of it.
+
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 import { charPath, deviceNumber, diskAndPartitions } from "./disk.ts";

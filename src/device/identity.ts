@@ -1,6 +1,7 @@
-import type { DevInfo } from "../control/commands/dev-info.ts";
 // Whose device is it? ADD_DEV puts 64 random bits into ublksrv_flags, the kernel keeps them, and the
 // record holds them too: a device with other bits belongs to somebody else, and is left alone.
+
+import type { DevInfo } from "../control/commands/dev-info.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import { bootId, type DeviceRecord } from "./store.ts";
 

@@ -1,6 +1,7 @@
+// Everything that can be told of a device: from the kernel, sysfs and the record, touching nothing.
+
 import type { DeviceStateName, DevInfo } from "../control/commands/dev-info.ts";
 import { getParams, getQueueAffinity } from "../control/commands/index.ts";
-// Everything that can be told of a device: from the kernel, sysfs and the record, touching nothing.
 import type { Control } from "../control/control.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
 import type { Spec } from "../target.ts";

@@ -1,4 +1,5 @@
 // What a launcher asks of the daemon that it starts, and what the daemon answers; plain JSON.
+
 import type { ExitCode } from "../errors.ts";
 import type { DeviceRecord } from "./store.ts";
 

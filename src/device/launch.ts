@@ -1,5 +1,6 @@
 // The launcher's side of a daemon: starts it, hears whether it is live, and cleans up when it died
 // before it could.
+
 import { closeSync, openSync, rmSync } from "node:fs";
 import { open as openFile } from "node:fs/promises";
 import { join } from "node:path";

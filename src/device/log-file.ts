@@ -1,5 +1,6 @@
 // A daemon's log: its stdout and stderr are this file, which is rotated once so that a run folder
 // in memory never fills.
+
 import { closeSync, fstatSync, openSync, renameSync } from "node:fs";
 
 import { dup2 } from "../ffi/libc.ts";

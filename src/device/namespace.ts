@@ -1,4 +1,5 @@
 // What a daemon must inherit from before its exec, so that every thread of it has it.
+
 import { writeFileSync } from "node:fs";
 
 import { CLONE, close, mount, MS, O, open, PR, prctl, setns, unshare } from "../ffi/libc.ts";

@@ -1,5 +1,6 @@
 // Keeps mounts of the daemon's own disk out of the daemon's mount namespace, which receives the
 // host's: held here, they would keep the disk busy after the host has unmounted it.
+
 import type { Control } from "../control/control.ts";
 import { MNT, O, open, umount2 } from "../ffi/libc.ts";
 import { diskAndPartitions } from "./disk.ts";

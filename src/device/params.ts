@@ -1,4 +1,5 @@
 // A target's geometry as the kernel's struct ublk_params.
+
 import type { Params } from "../control/commands/get-params.ts";
 import { assert } from "../errors.ts";
 import { UBLK_ATTR, UBLK_PARAM_TYPE } from "../ffi/ublk.ts";

@@ -1,4 +1,5 @@
 // What /proc tells of other processes: whether one lives, and what it holds open.
+
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 
 /** An errand in /proc may lose its process at any moment: then there is nothing to say of it. */

@@ -1,4 +1,5 @@
 // The four ways in which the kernel can treat I/O when its server dies, as ublk flags.
+
 import { EXIT, UblkError } from "../errors.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
 import type { Recovery } from "./store.ts";

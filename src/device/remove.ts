@@ -1,6 +1,7 @@
+// Stopping and deleting a device, by its daemon or from a prompt.
+
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo } from "../control/commands/index.ts";
-// Stopping and deleting a device, by its daemon or from a prompt.
 import type { Control } from "../control/control.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";

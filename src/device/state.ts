@@ -1,4 +1,5 @@
 // The life of a device, as a table: which event leads from which state to which.
+
 import { assert } from "../errors.ts";
 
 /**

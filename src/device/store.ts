@@ -1,4 +1,5 @@
 // Recovery records and device locks in the run folder: what a new server must know of a dead one.
+
 import {
   closeSync,
   existsSync,

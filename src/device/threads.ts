@@ -1,4 +1,5 @@
 // The threads that serve a device's queues, found by the names that they give themselves.
+
 import { readdirSync, readFileSync } from "node:fs";
 
 import { peek } from "./processes.ts";

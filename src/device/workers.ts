@@ -1,7 +1,8 @@
+// The queue Workers of a device, as the main thread sees them: started, primed, watched, gone.
+
 import { existsSync } from "node:fs";
 
 import type { Control } from "../control/control.ts";
-// The queue Workers of a device, as the main thread sees them: started, primed, watched, gone.
 import { KernelError, UblkError } from "../errors.ts";
 import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
 import { mapMemory } from "../ffi/memory.ts";

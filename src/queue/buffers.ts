@@ -1,5 +1,6 @@
 // How a request's data is reached. Today: copy mode, where the kernel copies between the request
 // and one fixed buffer a tag. The other modes (user copy, zero copy, …) belong here and nowhere else.
+
 import { UblkError } from "../errors.ts";
 import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
 

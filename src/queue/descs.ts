@@ -1,4 +1,5 @@
 // The io descriptors of one queue: a read-only mapping of /dev/ublkcN that the kernel fills, one entry a tag.
+
 import { mapFile, type MappedMemory, viewInt32 } from "../ffi/memory.ts";
 import { UBLK_MAX_QUEUE_DEPTH, ublksrv_io_desc } from "../ffi/ublk.ts";
 

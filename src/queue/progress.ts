@@ -1,6 +1,7 @@
 // A page that says how far each queue has come: written by the Workers, read by the main thread's watch.
 //
 // One cache line a queue: [0] rounds (odd while the Worker is busy), [1] requests served.
+
 import { viewInt32 } from "../ffi/memory.ts";
 
 export const PROGRESS_LINE_BYTES = 64;

@@ -1,4 +1,5 @@
 // Messages between the main thread and the queue Workers; types only.
+
 import type { Spec } from "../target.ts";
 
 /** Everything a Worker needs before it may touch the device. */

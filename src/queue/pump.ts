@@ -1,4 +1,5 @@
 // How a queue's thread lives: asleep in its ring until something completes, one system call a round.
+
 import { KernelError } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import type { Ring } from "../ring/ring.ts";

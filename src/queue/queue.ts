@@ -2,6 +2,7 @@
 //
 // Contract with the kernel (ublk_cmd.h): each tag is fetched once; a completed fetch is a request;
 // it is committed exactly once, and that commit fetches the tag again. Who holds a tag is one byte.
+
 import { assert } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { UBLK_IO, ublksrv_io_cmd } from "../ffi/ublk.ts";

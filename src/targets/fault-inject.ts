@@ -1,5 +1,6 @@
 // fault_inject: null, until a request touches a chosen offset; then its Worker fails in a chosen way.
 // For tests and demonstrations of what a crash looks like.
+
 import { UsageError } from "../errors.ts";
 import { exitThread } from "../ffi/libc.ts";
 import { defineTarget, type QueueContext } from "../target.ts";

@@ -1,4 +1,5 @@
 // Every target there is: one line each.
+
 import { UsageError } from "../errors.ts";
 import type { Target } from "../target.ts";
 import { faultInject } from "./fault-inject.ts";

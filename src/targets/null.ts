@@ -1,4 +1,5 @@
 // null: accepts every write and forgets it, answers every read with whatever its buffer holds.
+
 import { ERRNO } from "../ffi/errno.ts";
 import { UBLK_IO_OP } from "../ffi/ublk.ts";
 import { type Backing, defineTarget, type Geometry, type QueueContext } from "../target.ts";

@@ -1,4 +1,5 @@
 // A device's ordinary life on a real kernel.
+
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 

@@ -1,4 +1,5 @@
 // The Debian mirror is found in both formats of apt's sources, and only the main archive counts.
+
 import { expect, test } from "bun:test";
 
 import { fromDeb822, fromOneLine } from "./apt-sources.ts";

@@ -1,4 +1,5 @@
 // Reads this machine's own apt sources, to learn which Debian mirror and keyring it trusts.
+
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 

@@ -1,4 +1,5 @@
 // The cache outside the repository: folders made once, whole or not at all, by one process.
+
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";

@@ -1,4 +1,5 @@
 // Fetches and unpacks Debian packages into the cache, without root and beside the system's own apt.
+
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 

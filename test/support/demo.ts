@@ -1,4 +1,5 @@
 // `npm start`: runs examples/crash-and-recover.sh here where the driver is, in a guest elsewhere.
+
 import { existsSync } from "node:fs";
 
 import { runGuest } from "./guest/guest.ts";

@@ -1,4 +1,5 @@
 // The reference peer: the kernel's own ublk test server and its scripts, built in the cache.
+
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 

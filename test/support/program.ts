@@ -1,4 +1,5 @@
 // The compiled executable as a test uses it, on a machine (usually a guest) that has the ublk driver.
+
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { resolve } from "node:path";
 

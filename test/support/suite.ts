@@ -1,10 +1,11 @@
-import { existsSync } from "node:fs";
-import { parseArgs } from "node:util";
-
 // `npm test`: static checks, unit tests, then the kernel tests in a guest of each kernel, side by side.
 // Ends with one line that counts them all.
 //
 //   bun test/support/suite.ts [--only checks|unit|kernel] [--kernel 6.12|7.3] [FILE…]
+
+import { existsSync } from "node:fs";
+import { parseArgs } from "node:util";
+
 import { Glob } from "bun";
 
 import { type GuestResult, runGuest } from "./guest/guest.ts";

@@ -1,4 +1,5 @@
 // add: makes a disk and serves it in the background.
+
 import { type CommandDef, defineCommand, type ParsedArgs } from "citty";
 
 import { addDevice, type AddWish } from "../../device/begin.ts";

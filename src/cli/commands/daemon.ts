@@ -1,4 +1,5 @@
 // __daemon: the process that serves one device; started by add and recover.
+
 import { defineCommand } from "citty";
 
 import { runDaemon } from "../../device/daemon.ts";

@@ -1,4 +1,5 @@
 // del: removes the disk, unless somebody has it open, then the device, its record and its log.
+
 import { defineCommand } from "citty";
 
 import { diskPath } from "../../device/disk.ts";

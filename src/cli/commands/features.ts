@@ -1,4 +1,5 @@
 // features: the driver's feature bits, in the kernel test server's format.
+
 import { defineCommand } from "citty";
 
 import { flagNames } from "../../device/inspect.ts";

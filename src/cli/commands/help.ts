@@ -1,4 +1,5 @@
 // help: what there is, or what one command or target takes.
+
 import { defineCommand, renderUsage } from "citty";
 
 import { UsageError } from "../../errors.ts";

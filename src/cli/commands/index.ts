@@ -1,4 +1,5 @@
 // Every subcommand: one line each, loaded when it is asked for.
+
 import type { CommandDef } from "citty";
 
 import type { Bare } from "../strict.ts";

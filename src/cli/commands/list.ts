@@ -1,4 +1,5 @@
 // list: shows what the kernel, sysfs and the records know of the devices.
+
 import { defineCommand } from "citty";
 
 import { getDevInfo } from "../../control/commands/index.ts";

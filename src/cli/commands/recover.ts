@@ -1,4 +1,5 @@
 // recover: a new server for a disk whose server has died.
+
 import { defineCommand } from "citty";
 
 import { recoverDevice } from "../../device/begin.ts";

@@ -1,4 +1,5 @@
 // __send: sends one STOP_DEV or DEL_DEV, which may hold its sender in the kernel for ever.
+
 import { defineCommand } from "citty";
 
 import { sendTrapped, type TrappedVerb } from "../../device/helper.ts";

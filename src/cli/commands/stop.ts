@@ -1,4 +1,5 @@
 // stop: removes the disk, unless somebody has it open; its device and record stay for del.
+
 import { defineCommand } from "citty";
 
 import { diskPath } from "../../device/disk.ts";

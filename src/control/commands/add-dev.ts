@@ -1,4 +1,5 @@
 // ADD_DEV: creates /dev/ublkcN.
+
 import { UBLK_CMD, ublksrv_ctrl_dev_info } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 import { type DevInfo, readDevInfo } from "./dev-info.ts";

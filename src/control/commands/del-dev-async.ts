@@ -1,4 +1,5 @@
 // DEL_DEV_ASYNC: as DEL_DEV, without waiting for the id to become free.
+
 import { UBLK_CMD } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

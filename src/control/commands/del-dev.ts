@@ -1,4 +1,5 @@
 // DEL_DEV: removes the device; done when its id is free again.
+
 import { UBLK_CMD } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

@@ -1,4 +1,5 @@
 // struct ublksrv_ctrl_dev_info as the rest of the server sees it.
+
 import { UBLK_S_DEV, ublksrv_ctrl_dev_info } from "../../ffi/ublk.ts";
 
 /** A device's state, by its name in the header. */

@@ -1,4 +1,5 @@
 // The path of a device's char node, which stands before the payload of some commands.
+
 import type { Frame } from "../command.ts";
 
 /** Room for "/dev/ublkcN" and its NUL, rounded up so that the payload behind it stays aligned. */

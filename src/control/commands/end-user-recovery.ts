@@ -1,4 +1,5 @@
 // END_USER_RECOVERY: blocks until every tag is fetched, then the new server is the device's server.
+
 import { UBLK_CMD, UBLK_F } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

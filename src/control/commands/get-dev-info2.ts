@@ -1,4 +1,5 @@
 // GET_DEV_INFO2: GET_DEV_INFO for unprivileged devices too, which are named by path.
+
 import { UBLK_CMD, ublksrv_ctrl_dev_info } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 import { type DevInfo, readDevInfo } from "./dev-info.ts";

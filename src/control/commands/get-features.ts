@@ -1,4 +1,5 @@
 // GET_FEATURES: which UBLK_F bits this kernel's driver knows.
+
 import { UBLK_CMD } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

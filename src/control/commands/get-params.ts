@@ -1,4 +1,5 @@
 // GET_PARAMS: what SET_PARAMS stored, and the device numbers.
+
 import { UBLK_CMD, ublk_params } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

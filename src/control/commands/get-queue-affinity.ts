@@ -1,4 +1,5 @@
 // GET_QUEUE_AFFINITY: the CPUs whose I/O goes to one queue.
+
 import { UBLK_CMD } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

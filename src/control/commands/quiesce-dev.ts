@@ -1,4 +1,5 @@
 // QUIESCE_DEV: holds new I/O and takes idle tags back, so that the server can leave (UBLK_F_QUIESCE).
+
 import { UBLK_CMD, UBLK_F } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

@@ -1,4 +1,5 @@
 // REG_BUF: gives the kernel memory that clients and server share (UBLK_F_SHMEM_ZC).
+
 import { UBLK_CMD, UBLK_F, ublk_shmem_buf_reg } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

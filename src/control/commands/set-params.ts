@@ -1,4 +1,5 @@
 // SET_PARAMS: the disk's size, block sizes and limits; before START_DEV only.
+
 import { UBLK_CMD, ublk_params } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 import type { Params } from "./get-params.ts";

@@ -1,4 +1,5 @@
 // START_DEV: makes /dev/ublkbN; blocks until every tag of every queue has been fetched.
+
 import { UBLK_CMD } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

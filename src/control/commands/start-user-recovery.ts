@@ -1,4 +1,5 @@
 // START_USER_RECOVERY: may a new server take this device over? EBUSY until the old one is gone.
+
 import { UBLK_CMD, UBLK_F } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

@@ -1,4 +1,5 @@
 // STOP_DEV: removes the disk; waits, and cannot be interrupted, until its I/O has been answered.
+
 import { UBLK_CMD } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

@@ -1,4 +1,5 @@
 // TRY_STOP_DEV: as STOP_DEV, but refuses while the disk is open.
+
 import { UBLK_CMD, UBLK_F } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

@@ -1,4 +1,5 @@
 // UNREG_BUF: takes a shared buffer back.
+
 import { UBLK_CMD, UBLK_F } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

@@ -1,4 +1,5 @@
 // UPDATE_SIZE: changes a live disk's size. The kernel checks nothing: the caller must.
+
 import { UBLK_CMD, UBLK_F } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 

@@ -1,4 +1,5 @@
 // The shell scripts of one guest run: boot.sh builds its root, main.sh runs the command in it.
+
 import { join } from "node:path";
 
 import { cacheRoot } from "../cache.ts";

@@ -1,4 +1,5 @@
 // Runs a command under a kernel with the ublk driver: in a QEMU guest, or on a host that has it.
+
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";

@@ -1,4 +1,5 @@
 // Runs a command on this very host, for machines that have the ublk driver and need no guest.
+
 import { existsSync, writeFileSync } from "node:fs";
 
 import { run } from "../run.ts";

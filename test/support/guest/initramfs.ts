@@ -1,4 +1,5 @@
 // The guest's initramfs: busybox, the modules needed before there is a root, and an /init.
+
 import { basename, join } from "node:path";
 
 import { cached } from "../cache.ts";

@@ -1,4 +1,5 @@
 // A kernel log's complaints are found, and ordinary lines are left alone.
+
 import { expect, test } from "bun:test";
 
 import { kernelProblems } from "./kernel-log.ts";

@@ -1,4 +1,5 @@
 // The kernels that guests boot: Debian's 6.12 and 7.3, or one of your own.
+
 import { readdirSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 

@@ -1,5 +1,6 @@
-import { writeFileSync } from "node:fs";
 // The guest's command line: bun run guest -- [options] COMMAND…
+
+import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 import { quote } from "./boot.ts";

@@ -1,4 +1,5 @@
 // QEMU: which accelerator works here, and the command line of a guest.
+
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 

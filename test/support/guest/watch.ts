@@ -1,4 +1,5 @@
 // Runs a program with a deadline, passing on what it prints while it prints it.
+
 import { searchPath } from "../run.ts";
 
 /** How long, and who listens. */
