@@ -38,6 +38,7 @@ export async function addDevice(wish: AddWish, options: BeginOptions): Promise<L
   const { control, store, timeoutMs, liburing } = options;
   recoveryFlags(wish.recovery, control.features);
   store.prepare();
+  const interrupt = new Interrupt();
   using lock = wish.id < 0 ? undefined : lockForAdd(store, wish.id);
   const record = {
     ...wish,
@@ -51,7 +52,8 @@ export async function addDevice(wish: AddWish, options: BeginOptions): Promise<L
     program: process.execPath,
   } as const;
   const job = { verb: "add", runDir: store.dir, timeoutMs, liburing, record } as const;
-  return launch({ ...options, job, lock });
+  // Awaited here: the lock is ours until the daemon is live.
+  return await launch({ ...options, job, lock, interrupt });
 }
 
 /** Serves a device again whose server is gone; returns when its disk can be read. */
@@ -59,11 +61,13 @@ export async function recoverDevice(id: number, options: BeginOptions): Promise<
   const { control, store, timeoutMs, liburing } = options;
   await refuseIfHopeless(id, control, store);
   store.prepare();
+  const interrupt = new Interrupt();
   using lock = store.lock(id, "recover");
   // Another recover may just have ended.
   await refuseIfHopeless(id, control, store);
   const job = { verb: "recover", runDir: store.dir, timeoutMs, liburing, id } as const;
-  return launch({ ...options, job, lock });
+  // Awaited here: the lock is ours until the daemon is live.
+  return await launch({ ...options, job, lock, interrupt });
 }
 
 /** Refuses at once what no waiting can mend; touches nothing. */

@@ -123,10 +123,13 @@ class Daemon {
     });
   }
 
-  /** ADD_DEV has given us `id`: its log gets its name, its lock is ours until we are live. */
-  #claim(id: number): DeviceLock | undefined {
+  /** ADD_DEV has given us `id`: its lock is ours until we are live, its log gets its name. */
+  async #claim(id: number): Promise<DeviceLock | undefined> {
+    const { locked, timeoutMs } = this.#job;
+    // Whoever deleted the last device with this id may still be at its files.
+    const lock = locked ? undefined : await this.#store.lockSoon(id, "add", timeoutMs);
     this.#logFile?.moveTo(this.#store.logPath(id));
-    return this.#job.locked ? undefined : this.#store.lock(id, "add");
+    return lock;
   }
 
   async #onSignal(control: Control, device: Device): Promise<void> {

@@ -71,7 +71,10 @@ export class Device {
   }
 
   /** Creates the device and serves it. `onId` hears its id before anything is kept under it. */
-  async add(identity: bigint, onId: (id: number) => DeviceLock | undefined): Promise<void> {
+  async add(
+    identity: bigint,
+    onId: (id: number) => Promise<DeviceLock | undefined>,
+  ): Promise<void> {
     const { control, store, signal } = this.#options;
     const { record } = this;
     const backing = await this.#openTarget(record.id);
@@ -88,9 +91,9 @@ export class Device {
     });
     this.#state = next(this.#state, "added");
     this.record = { ...record, ...kernelFacts(info), log: store.logPath(info.id) };
-    using lock = onId(info.id);
-    void lock;
     try {
+      using lock = await onId(info.id);
+      void lock;
       checkGranted(record.recovery, info.flags);
       await control.run(setParams, this.id, toParams(backing.geometry, info.ioBufBytes));
       store.save(this.record);

@@ -1,22 +1,8 @@
 // Ctrl-C and SIGTERM while a daemon starts: it is told, takes back what it has begun, and says so.
+import { EXIT, UblkError } from "../errors.ts";
 
-import { UblkError } from "../errors.ts";
-
-/** Thrown when the person at the prompt did not want to wait. */
-export class InterruptedError extends UblkError {
-  readonly signal: NodeJS.Signals;
-
-  constructor(signal: NodeJS.Signals, hint?: string) {
-    super(`Interrupted by ${signal}`, hint === undefined ? {} : { hint });
-    this.signal = signal;
-  }
-}
-
-/**
- * Catches both signals from its making until it is disposed; make it before the first thing that
- * would have to be taken back.
- */
-export class Interrupt implements Disposable {
+/** Catches both signals; made before the first thing that would have to be taken back. */
+export class Interrupt {
   /** The last one that came. */
   signal: NodeJS.Signals | undefined;
   #child: Bun.Subprocess | undefined;
@@ -35,12 +21,20 @@ export class Interrupt implements Disposable {
     if (this.signal !== undefined) child.kill("SIGTERM");
   }
 
-  /** The foreground's daemon serves: from now on every signal is for it. */
-  forwardAll(): void {
-    this.#forwardsAll = true;
+  /** The daemon serves. In the foreground every signal is for it from now on, else none. */
+  daemonIsLive({ foreground }: { readonly foreground: boolean }): void {
+    this.#forwardsAll = foreground;
+    if (!foreground) this.#child = undefined;
   }
 
-  [Symbol.dispose](): void {
+  /** What to throw: exit 130 or 143, as a shell has it. */
+  get error(): UblkError {
+    const exitCode = this.signal === "SIGINT" ? EXIT.interrupted : EXIT.terminated;
+    return new UblkError(`Interrupted by ${this.signal}`, { exitCode });
+  }
+
+  /** Signals end this process again. */
+  forget(): void {
     process.off("SIGINT", this.#onSignal).off("SIGTERM", this.#onSignal);
   }
 

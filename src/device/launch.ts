@@ -12,6 +12,7 @@ import { log } from "../log.ts";
 import { deviceIds, diskPath } from "./disk.ts";
 import { sendByHelper } from "./helper.ts";
 import { identityText } from "./identity.ts";
+import type { Interrupt } from "./interrupt.ts";
 import { type AddJob, DAEMON_COMMAND, type Job, type RecoverJob, type Report } from "./job.ts";
 import { prepareDaemonParent } from "./namespace.ts";
 import { findDevice } from "./remove.ts";
@@ -29,6 +30,7 @@ export interface LaunchOptions {
   readonly foreground: boolean;
   /** The device's lock, where its id is known beforehand. */
   readonly lock: DeviceLock | undefined;
+  readonly interrupt: Interrupt;
 }
 
 /** A daemon that serves. */
@@ -40,8 +42,7 @@ export interface Launched {
 
 /** Starts the daemon and returns when its disk can be read. Throws what kept it from that. */
 export async function launch(options: LaunchOptions): Promise<Launched> {
-  const { job, store, control, foreground, lock } = options;
-  const interrupt = new Interrupt();
+  const { job, store, control, foreground, lock, interrupt } = options;
   const ownNamespace = ownNamespaceFor(foreground);
   const logFile = foreground ? "" : startLog(store, job);
   const daemon = spawnDaemon(
@@ -49,21 +50,35 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
     lock,
   );
   interrupt.forwardTo(daemon.process);
-  const report = await firstReport(daemon.reports);
   try {
-    if (report?.kind === "live") {
-      await untilReadable(report.id, job.timeoutMs);
-      if (interrupt.signal === undefined) return { id: report.id, exited: daemon.process.exited };
-      await daemon.process.exited;
+    const report = await firstReport(daemon.reports);
+    if (report?.kind === "live" && !(await isTakenBack(daemon.process, options))) {
+      // It stays, whatever signal comes now: somebody may have the disk open already.
+      interrupt.daemonIsLive({ foreground });
+      await untilReadable(report.id, job.timeoutMs, interrupt);
+      return { id: report.id, exited: daemon.process.exited };
     }
     await daemon.process.exited;
     if (job.verb === "add") await removeRemains(control, store, job);
-    if (interrupt.signal !== undefined) throw interrupted(interrupt.signal);
+    if (interrupt.signal !== undefined) throw interrupt.error;
     throw failure(report, job, daemon.process);
   } finally {
     if (!foreground) interrupt.forget();
     if (job.verb === "add") rmSync(logFile, { force: true });
   }
+}
+
+/** After a signal that the daemon heard as it was going live: does it end, or is its disk in use? */
+async function isTakenBack(
+  daemon: Bun.Subprocess,
+  { interrupt, job }: LaunchOptions,
+): Promise<boolean> {
+  if (interrupt.signal === undefined) return false;
+  const { promise: late, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => resolve(undefined), job.timeoutMs);
+  const exitCode = await Promise.race([daemon.exited, late]);
+  clearTimeout(timer);
+  return exitCode !== undefined;
 }
 
 interface Daemon {
@@ -119,7 +134,7 @@ async function firstReport(fd: number): Promise<Exclude<Report, { kind: "note" }
 }
 
 /** The node may be a moment late, and the first read shows that the server answers. */
-async function untilReadable(id: number, timeoutMs: number): Promise<void> {
+async function untilReadable(id: number, timeoutMs: number, interrupt: Interrupt): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
@@ -130,6 +145,7 @@ async function untilReadable(id: number, timeoutMs: number): Promise<void> {
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException;
       if (code !== "ENOENT" && code !== "EACCES") return; // An I/O error is an answer too.
+      if (interrupt.signal !== undefined) throw interrupt.error;
       if (performance.now() > deadline) {
         throw new UblkError(
           `Device ${id} is live, but "${diskPath(id)}" does not appear: ${code}`,
@@ -176,33 +192,4 @@ function failure(
         ? "nothing is left of it; try --foreground to see what it says"
         : "the device is as it was; try --foreground to see what the server says",
   });
-}
-
-function interrupted(signal: NodeJS.Signals): UblkError {
-  const exitCode = signal === "SIGINT" ? EXIT.interrupted : EXIT.terminated;
-  return new UblkError(`Interrupted by ${signal}`, { exitCode });
-}
-
-/** Ctrl-C and SIGTERM while a daemon starts: it is told, takes back what it has begun, and says so. */
-class Interrupt {
-  signal: NodeJS.Signals | undefined;
-  #child: Bun.Subprocess | undefined;
-
-  constructor() {
-    process.on("SIGINT", this.#onSignal).on("SIGTERM", this.#onSignal);
-  }
-
-  forwardTo(child: Bun.Subprocess): void {
-    this.#child = child;
-    if (this.signal !== undefined) child.kill("SIGTERM");
-  }
-
-  forget(): void {
-    process.off("SIGINT", this.#onSignal).off("SIGTERM", this.#onSignal);
-  }
-
-  readonly #onSignal = (signal: NodeJS.Signals): void => {
-    this.signal = signal;
-    this.#child?.kill("SIGTERM");
-  };
 }

@@ -21,6 +21,7 @@ import { flock, LOCK } from "../ffi/libc.ts";
 import type { Spec } from "../target.ts";
 
 export const RUN_DIR = "/run/ublk-bun";
+const LOCK_RETRY_MS = 20;
 
 /** How the kernel treats I/O while no server is there; docs/recovery.md. */
 export type Recovery = "reissue" | "queue" | "fail" | "none";
@@ -152,6 +153,19 @@ export class Store {
         return { fd, [Symbol.dispose]: () => this.#unlock(fd, path) };
       }
       closeSync(fd);
+    }
+  }
+
+  /** As `lock`, but waits for whoever has it, `timeoutMs` at most. */
+  async lockSoon(id: number, verb: string, timeoutMs: number): Promise<DeviceLock> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      try {
+        return this.lock(id, verb);
+      } catch (error) {
+        if (!(error instanceof UblkError) || performance.now() > deadline) throw error;
+      }
+      await Bun.sleep(LOCK_RETRY_MS);
     }
   }
 

@@ -30,11 +30,10 @@ test("memory is zeroed, page-aligned, and one memory under all its views", () =>
 test("disposal unmaps, once, and views cannot be made after it", () => {
   const memory = mapMemory(1 << 20);
   const start = memory.address.toString(16);
-  const maps = (): string => readFileSync("/proc/self/maps", "utf8");
   memory.bytes.fill(1);
   memory[Symbol.dispose]();
   memory[Symbol.dispose]();
-  expect(maps()).not.toContain(`${start}-`);
+  expect(readFileSync("/proc/self/maps", "utf8")).not.toContain(`${start}-`);
   expect(() => memory.bytes).toThrow(/before it is unmapped/);
 });
 
@@ -47,9 +46,8 @@ test("more than memory can be set aside without reserving it, and viewed in part
 });
 
 test("what does not fit is refused with its size", () => {
-  const map = (): unknown => mapMemory(2 ** 50);
-  expect(map).toThrow(KernelError);
-  expect(map).toThrow(/1125899906842624 bytes .*: ENOMEM/);
+  expect(() => mapMemory(2 ** 50)).toThrow(KernelError);
+  expect(() => mapMemory(2 ** 50)).toThrow(/1125899906842624 bytes .*: ENOMEM/);
 });
 
 test("a file is shared at offsets beyond 2^32, writable or not", () => {

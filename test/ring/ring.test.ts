@@ -7,6 +7,7 @@ import { readdirSync, readFileSync, readlinkSync, readSync } from "node:fs";
 import { KernelError } from "../../src/errors.ts";
 import { ERRNO } from "../../src/ffi/errno.ts";
 import { close, EFD, eventfd } from "../../src/ffi/libc.ts";
+import type { Liburing } from "../../src/ffi/liburing.ts";
 import { mapMemory } from "../../src/ffi/memory.ts";
 import { IORING_OP, IORING_SETUP, IOSQE } from "../../src/ffi/uring.ts";
 import {
@@ -17,8 +18,8 @@ import {
   prepUringCmd,
   setUserData,
 } from "../../src/ring/ops.ts";
-import type { OnCompletion, Ring } from "../../src/ring/ring.ts";
-import { complete, DATA, openRing, reapAll } from "./support.ts";
+import { type OnCompletion, Ring } from "../../src/ring/ring.ts";
+import { complete, DATA, liburing, openRing, reapAll } from "./support.ts";
 
 const POLLIN = 1;
 
@@ -214,6 +215,24 @@ test("a ring that cannot be says why and what to do", () => {
   expect(error).toMatchObject({ errno: ERRNO.EINVAL, exitCode: 4 });
   expect(String(error)).toContain("1048576 submissions and 2097152 completions: EINVAL");
 });
+
+test.each([
+  [ERRNO.EPERM, 4, "kernel.io_uring_disabled"],
+  [ERRNO.ENOSYS, 4, "no io_uring"],
+  [ERRNO.ENOMEM, 1, "ulimit -l"],
+])(
+  "set-up refused with errno %d ends with exit code %d and a hint: %s",
+  (errno, exitCode, hint) => {
+    const refusing = { ...liburing, io_uring_queue_init_params: () => -errno } as Liburing;
+    let error: unknown;
+    try {
+      new Ring({ liburing: refusing, entries: 8, cqEntries: 16, flags: DATA });
+    } catch (caught) {
+      error = caught;
+    }
+    expect(error).toMatchObject({ errno, exitCode, hint: expect.stringContaining(hint) });
+  },
+);
 
 test("disposal closes the descriptor and leaves no mapping", () => {
   const before = ringMappings();

@@ -1,11 +1,12 @@
 // help: what there is, or what one command or target takes.
 
-import { defineCommand, renderUsage } from "citty";
+import { defineCommand } from "citty";
 
 import { UsageError } from "../../errors.ts";
 import { targets } from "../../targets/index.ts";
 import { print } from "../output.ts";
 import { closest } from "../strict.ts";
+import { optionLines } from "../usage.ts";
 import { subcommands } from "./index.ts";
 
 export default defineCommand({
@@ -26,8 +27,18 @@ export async function helpText(name?: string): Promise<string> {
     );
     throw new UsageError(`Unknown command "${name}"`, near ? `did you mean ${near}?` : "see: help");
   }
-  const usage = await renderUsage(await subcommand.load([]), { meta: { name: "ublk-bun" } });
-  return name === "add" ? `${usage}\n${await targetsText()}` : usage;
+  const command = await subcommand.load([]);
+  const args = (await (typeof command.args === "function" ? command.args() : command.args)) ?? {};
+  const positionals = Object.entries(args).filter(([, def]) => def.type === "positional");
+  const places = positionals.map(([place]) => ` [${place.toUpperCase()}]`).join("");
+  return [
+    `ublk-bun ${name}: ${subcommand.summary}`,
+    "",
+    `Usage: ublk-bun ${name}${places} [OPTION…]`,
+    "",
+    ...optionLines(args),
+    ...(name === "add" ? ["", ...targetLines()] : []),
+  ].join("\n");
 }
 
 function overview(): string {
@@ -49,14 +60,10 @@ function overview(): string {
   ].join("\n");
 }
 
-async function targetsText(): Promise<string> {
-  const blocks = targets.map(({ name, summary, args }) => {
-    const options = Object.entries(args).map(([option, def]) => {
-      const value = def.type === "string" ? `=<${def.valueHint ?? option}>` : "";
-      const fallback = def.default === undefined ? "" : ` (Default: ${def.default})`;
-      return `    --${option}${value}  ${def.description}${fallback}`;
-    });
-    return [`  ${name}: ${summary}`, ...options].join("\n");
-  });
-  return ["TARGETS", "", ...blocks, ""].join("\n");
+/** Each target with the options that it adds. */
+function targetLines(): string[] {
+  return targets.flatMap(({ name, summary, args }) => [
+    `Target ${name}: ${summary}`,
+    ...optionLines(args),
+  ]);
 }

@@ -1,0 +1,119 @@
+// Records and locks: what must survive a crash, and what must keep two commands apart.
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { bootId, type DeviceRecord, Store } from "../../src/device/store.ts";
+
+let dir = "";
+beforeEach(() => {
+  dir = join(mkdtempSync(join(tmpdir(), "ublk-store-")), "run");
+});
+afterEach(() => rmSync(join(dir, ".."), { recursive: true }));
+
+const record: DeviceRecord = {
+  version: 1,
+  id: 4,
+  identity: "00000000deadbeef",
+  bootId: bootId(),
+  target: "null",
+  spec: { sizeBytes: 4096 },
+  queues: 1,
+  depth: 128,
+  ioBufBytes: 524288,
+  flags: "0x5a",
+  recovery: "reissue",
+  restarts: 0,
+  stallTimeoutMs: 30000,
+  liburing: "",
+  log: "/run/ublk-bun/4.log",
+  program: "/usr/local/bin/ublk-bun",
+};
+
+function prepared(): Store {
+  const store = new Store(dir);
+  store.prepare();
+  return store;
+}
+
+test("what is saved is loaded, and only its owner can read it", () => {
+  const store = prepared();
+  store.save(record);
+  expect(store.load(4)).toEqual(record);
+  expect(store.ids()).toEqual([4]);
+  expect(statSync(join(dir, "4.json")).mode & 0o777).toBe(0o600);
+  expect(statSync(dir).mode & 0o777).toBe(0o700);
+  expect(readdirSync(dir)).toEqual(["4.json"]);
+});
+
+test("no record is undefined; remove takes record and logs, and may be repeated", () => {
+  const store = prepared();
+  expect(store.load(4)).toBeUndefined();
+  store.save(record);
+  writeFileSync(join(dir, "4.log"), "");
+  writeFileSync(join(dir, "4.log.1"), "");
+  store.remove(4);
+  store.remove(4);
+  expect(readdirSync(dir)).toEqual([]);
+});
+
+test("a save that died before its rename leaves the old record", () => {
+  const store = prepared();
+  store.save(record);
+  writeFileSync(join(dir, "4.json.999.tmp"), "{");
+  expect(store.load(4)).toEqual(record);
+  expect(store.ids()).toEqual([4]);
+});
+
+const damaged: readonly (readonly [what: string, text: string, says: string])[] = [
+  ["empty", "", "JSON"],
+  ["cut off", JSON.stringify(record).slice(0, 80), "JSON"],
+  ["of a newer version", JSON.stringify({ ...record, version: 2 }), "version 2"],
+  ["of another device", JSON.stringify({ ...record, id: 5 }), "device 5"],
+  ["without a field", JSON.stringify({ ...record, spec: undefined }), '"spec"'],
+  ["no object", "null", "object"],
+];
+
+for (const [what, text, says] of damaged) {
+  test(`a record that is ${what} is refused with exit 6 and its reason`, () => {
+    const store = prepared();
+    writeFileSync(join(dir, "4.json"), text);
+    let error: unknown;
+    try {
+      store.load(4);
+    } catch (caught) {
+      error = caught;
+    }
+    expect(error).toMatchObject({ exitCode: 6 });
+    expect((error as Error).message).toContain(says);
+  });
+}
+
+test("a device has one lock; the loser hears who holds it and what for", () => {
+  const store = prepared();
+  {
+    using lock = store.lock(4, "recover");
+    void lock;
+    expect(() => store.lock(4, "del")).toThrow(`pid ${process.pid} (recover)`);
+    using other = store.lock(5, "del");
+    void other;
+  }
+  expect(existsSync(join(dir, "4.lock"))).toBe(false);
+  using again = store.lock(4, "del");
+  void again;
+});
+
+test("a lock that a dead process left behind is no obstacle", () => {
+  const store = prepared();
+  writeFileSync(join(dir, "4.lock"), "1 recover and more than the next one writes");
+  using lock = store.lock(4, "del");
+  void lock;
+  expect(() => store.lock(4, "stop")).toThrow(`pid ${process.pid} (del)`);
+});
+
+test("a run folder that cannot be made is said so", () => {
+  writeFileSync(join(dir, "..", "file"), "");
+  expect(() => new Store(join(dir, "..", "file", "run")).prepare()).toThrow("Cannot make");
+});

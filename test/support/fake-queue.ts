@@ -1,0 +1,109 @@
+// A queue without a kernel: a fake ring that records what is submitted and plays completions, and
+// descriptors that a test fills.
+
+import { UBLK_IO } from "../../src/ffi/ublk.ts";
+import type { Buffers } from "../../src/queue/buffers.ts";
+import type { Descriptors } from "../../src/queue/descs.ts";
+import { Queue } from "../../src/queue/queue.ts";
+import { KIND } from "../../src/queue/tag.ts";
+import type { Ring } from "../../src/ring/ring.ts";
+import type { RingHandler } from "../../src/target.ts";
+
+/** A request as the kernel would describe it. */
+export interface Request {
+  readonly op: number;
+  readonly flags?: number;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+export interface Command {
+  readonly operation: "fetch" | "commit" | "other";
+  readonly queueId: number;
+  readonly tag: number;
+  readonly result: number;
+  readonly address: number;
+}
+
+const SLOTS = 8192;
+const BUFFER_BYTES = 4096;
+
+export class FakeQueue {
+  readonly queue: Queue;
+  readonly requests = new Map<number, Request>();
+  #taken: number[] = [];
+  #next = 0;
+
+  constructor({ id, depth }: { id: number; depth: number }) {
+    // Full of what earlier operations might have left.
+    const sqes = new Int32Array(SLOTS * 16).fill(-1);
+    const ring = {
+      sqes,
+      sqe: () => {
+        const at = (this.#next++ % SLOTS) * 16;
+        this.#taken.push(at);
+        return at;
+      },
+    };
+    const of = (tag: number) => this.requests.get(tag)!;
+    const descriptors = {
+      op: (tag: number) => of(tag).op,
+      flags: (tag: number) => of(tag).flags ?? 0,
+      offsetBytes: (tag: number) => of(tag).offsetBytes,
+      lengthBytes: (tag: number) => of(tag).lengthBytes,
+    };
+    this.queue = new Queue({
+      id,
+      depth,
+      ring: ring as unknown as Ring,
+      charFd: 9,
+      descriptors: descriptors as unknown as Descriptors,
+      buffers: { address: FakeQueue.address } as unknown as Buffers,
+      onWake: () => this.queue.drain(),
+    });
+  }
+
+  /** Beyond 32 bits, as real ones are. */
+  static address(tag: number): number {
+    return 0x7f1234560000 + tag * BUFFER_BYTES;
+  }
+
+  prime(handler: RingHandler): Command[] {
+    this.queue.prime(handler);
+    return this.submitted();
+  }
+
+  /** The kernel delivers a request. */
+  deliver(tag: number, request: Request): void {
+    this.requests.set(tag, request);
+    this.queue.onCompletion(tag, KIND.ublk, 0, 0);
+  }
+
+  /** The kernel ends a fetch or commit with an errno. */
+  refuse(tag: number, errno: number): void {
+    this.queue.onCompletion(tag, KIND.ublk, -errno, 0);
+  }
+
+  wake(): void {
+    this.queue.onCompletion(0, KIND.wake, 0, 0);
+  }
+
+  /** What has been queued since the last call. */
+  submitted(): Command[] {
+    const { sqes } = this.queue.ring;
+    return this.#taken.splice(0).map((at) => {
+      const word = (i: number) => sqes[at + i]!;
+      const operations = new Map([
+        [UBLK_IO.FETCH_REQ | 0, "fetch"],
+        [UBLK_IO.COMMIT_AND_FETCH_REQ | 0, "commit"],
+      ] as const);
+      return {
+        operation: operations.get(word(2)) ?? "other",
+        queueId: word(12) & 0xffff,
+        tag: word(12) >>> 16,
+        result: word(13),
+        address: (word(14) >>> 0) + word(15) * 4294967296,
+      };
+    });
+  }
+}
