@@ -7,6 +7,7 @@ import type { Spec } from "../target.ts";
 import { diskPath } from "./disk.ts";
 import { assertOurs, identityText, newIdentity } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
+import { Interrupt } from "./interrupt.ts";
 import { launch, type Launched } from "./launch.ts";
 import { processName } from "./processes.ts";
 import { recoveryFlags } from "./recovery.ts";

@@ -54,11 +54,16 @@ class Daemon {
 
   async run(): Promise<number> {
     const liburing = liburingPath(this.#job.liburing || undefined);
+    let live: Device | undefined;
+    const onSignal = () => {
+      if (live !== undefined) void this.#onSignal(control, live);
+      else this.#abort.abort(new UblkError("Interrupted: nothing was changed"));
+    };
+    process.on("SIGTERM", onSignal).on("SIGINT", onSignal);
     using control = await this.#openControl(liburing);
     const device = await this.#begin(control, liburing);
     if (device === undefined) return EXIT.failed;
-    const onSignal = () => void this.#onSignal(control, device);
-    process.on("SIGTERM", onSignal).on("SIGINT", onSignal);
+    live = device;
     if (this.#abort.signal.aborted) onSignal();
     this.#logFile?.watch();
     if (this.#job.ownNamespace) void watchOwnMounts(control, device.id);
@@ -78,8 +83,6 @@ class Daemon {
 
   /** Adds or recovers; undefined when that failed, which has been reported then. */
   async #begin(control: Control, liburing: string): Promise<Device | undefined> {
-    const abort = () => this.#abort.abort(new UblkError("Interrupted: nothing was changed"));
-    process.on("SIGTERM", abort).on("SIGINT", abort);
     try {
       const device = this.#device(control, liburing);
       if (this.#job.verb === "add") {
@@ -96,7 +99,6 @@ class Daemon {
       this.#reportError(error);
       return undefined;
     } finally {
-      process.off("SIGTERM", abort).off("SIGINT", abort);
       if (this.#job.locked) close(LOCK_FD);
     }
   }

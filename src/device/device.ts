@@ -91,9 +91,9 @@ export class Device {
     });
     this.#state = next(this.#state, "added");
     this.record = { ...record, ...kernelFacts(info), log: store.logPath(info.id) };
+    let lock: DeviceLock | undefined;
     try {
-      using lock = await onId(info.id);
-      void lock;
+      lock = await onId(info.id);
       checkGranted(record.recovery, info.flags);
       await control.run(setParams, this.id, toParams(backing.geometry, info.ioBufBytes));
       store.save(this.record);
@@ -106,6 +106,8 @@ export class Device {
     } catch (error) {
       await this.#undo(error);
       throw error;
+    } finally {
+      lock?.[Symbol.dispose]();
     }
   }
 

@@ -90,7 +90,7 @@ export function prepFallocate(
   clearRest(sqes, at);
 }
 
-/** Waits until a descriptor is ready, once; `mask` is POLLIN and the like, result: what is ready. */
+/** Waits until a descriptor is ready, once; `mask`: POLLIN and the like, result: what is ready. */
 export function prepPollAdd(sqes: Int32Array, at: number, fd: number, mask: number): void {
   sqes[at] = IORING_OP.POLL_ADD;
   sqes[at + 1] = fd;
@@ -99,7 +99,7 @@ export function prepPollAdd(sqes: Int32Array, at: number, fd: number, mask: numb
   clearRest(sqes, at);
 }
 
-/** Puts a completion with this result and user_data into another ring, and wakes who waits there. */
+/** Puts a completion with this result and user_data into another ring, waking who waits there. */
 export function prepMsgRing(
   sqes: Int32Array,
   at: number,

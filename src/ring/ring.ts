@@ -1,9 +1,9 @@
 // Ring: an io_uring whose queues are typed arrays over the memory shared with the kernel.
 //
 // Contract. One thread uses a ring, from creation to disposal. Data path calls (sqe, submit,
-// submitAndWait, reap) neither allocate nor throw. Completions arrive in reap() only. While reap()
-// runs, its callback may take and submit entries, but not wait or reap: what is being reaped is
-// given back to the kernel when all of it is done.
+// submitAndWait, reap) do not allocate, and throw only when this contract is broken. Completions
+// arrive in reap() only. While reap() runs, its callback may take and submit entries, but not wait
+// or reap: what is being reaped is given back to the kernel when all of it is done.
 
 import { assert, KernelError } from "../errors.ts";
 import { errnoName } from "../ffi/errno.ts";
@@ -39,8 +39,8 @@ export class Ring implements Disposable {
   /** Every word of every submission entry: 16 an entry, 32 with `IORING_SETUP.SQE128`. */
   readonly sqes: Int32Array;
 
-  // Not #private: that doubles the bytecode of sqe(), and the engine no longer inlines it (measured:
-  // 1.5 ns for each entry).
+  // Not #private: that doubles the bytecode of sqe(), and the engine no longer inlines it
+  // (measured: 1.5 ns for each entry).
   private readonly liburing: Liburing;
   private readonly page: MappedMemory;
   private readonly pageWords: Int32Array;
@@ -256,14 +256,16 @@ export class Ring implements Disposable {
     return taken;
   }
 
+  /** What sqe() does when the queue is full, or entries have a second half. */
   private makeReady(tail: number): void {
+    if (this.unsubmitted === this.entries) this.makeRoom();
     if (this.sqeShift === 5) {
       const at = (tail & this.sqMask) << 5;
-      if (this.unsubmitted < this.entries) {
-        this.sqes.fill(0, at + 16, at + 32);
-        return;
-      }
+      this.sqes.fill(0, at + 16, at + 32);
     }
+  }
+
+  private makeRoom(): void {
     let result = 0;
     for (let n = 0; n < SUBMIT_TRIES; n++) {
       result = this.enter(0, 0);

@@ -74,7 +74,7 @@ export function setUpRing(options: RingOptions): RingMemory {
   }
   return {
     page,
-    pageWords: viewInt32(page.address, PAGE.lengthBytes),
+    pageWords: new Int32Array(page.bytes.buffer),
     words,
     sqes: viewInt32(Number(ring.sq_sqes), params.sq_entries * sqeBytes),
     cqes: viewInt32(Number(ring.cq_cqes), params.cq_entries * io_uring_cqe.sizeBytes),
@@ -104,12 +104,13 @@ function setupError(errno: number, { entries, cqEntries, flags }: RingOptions): 
     case ERRNO.EINVAL:
       return new KernelError(message, errno, {
         exitCode: notSupported,
-        hint: `flags 0x${flags.toString(16)}: Linux 6.1 or newer is needed, and at most \
-32768 submissions, 65536 completions`,
+        hint:
+          `flags 0x${flags.toString(16)} need Linux 6.1 or newer; ` +
+          "a ring has at most 32768 submissions and 65536 completions",
       });
     case ERRNO.ENOMEM:
       return new KernelError(message, errno, {
-        hint: "raise the limit of locked memory (ulimit -l), or use fewer queues or a smaller depth",
+        hint: "raise the limit of locked memory (ulimit -l), or use fewer queues or less depth",
       });
     default:
       return new KernelError(message, errno);

@@ -185,13 +185,18 @@ test("completions posted by a kernel worker thread arrive, with and without a wa
 test("a command's entry holds its payload and zeroes, whatever was there", () => {
   using ring = openRing({ flags: IORING_SETUP.SQE128 });
   ring.sqes.fill(-1);
-  const at = ring.sqe();
-  prepUringCmd(ring.sqes, at, 3, 0xc020_7504);
-  setUserData(ring.sqes, at, 1, 2);
-  const expected = Array(32).fill(0);
-  expected.splice(0, 3, IORING_OP.URING_CMD, 3, 0xc020_7504 | 0);
-  expected.splice(8, 2, 1, 2);
-  expect([...ring.sqes.subarray(at, at + 32)]).toEqual(expected);
+  // More than fit, so that some are taken from a full queue.
+  for (let n = 0; n < 20; n++) {
+    const at = ring.sqe();
+    prepUringCmd(ring.sqes, at, -1, 0xc020_7504);
+    setUserData(ring.sqes, at, n, 2);
+    const expected = Array(32).fill(0);
+    expected.splice(0, 3, IORING_OP.URING_CMD, -1, 0xc020_7504 | 0);
+    expected.splice(8, 2, n, 2);
+    expect([...ring.sqes.subarray(at, at + 32)]).toEqual(expected);
+    ring.sqes.fill(-1, at + 16, at + 32);
+  }
+  expect(complete(ring, 20).map(([, , result]) => result)).toEqual(Array(20).fill(-ERRNO.EBADF));
 });
 
 test("files, sparse buffers and buffer rings are registered; a wrong one says why", () => {
@@ -226,7 +231,7 @@ test.each([
     const refusing = { ...liburing, io_uring_queue_init_params: () => -errno } as Liburing;
     let error: unknown;
     try {
-      new Ring({ liburing: refusing, entries: 8, cqEntries: 16, flags: DATA });
+      using ring = new Ring({ liburing: refusing, entries: 8, cqEntries: 16, flags: DATA });
     } catch (caught) {
       error = caught;
     }

@@ -1,4 +1,4 @@
-// MSG_RING from one thread's ring wakes another thread that is blocked in its own; so does a signal.
+// MSG_RING from one thread's ring wakes another that is blocked in its own; so does a signal.
 
 import { expect, test } from "bun:test";
 

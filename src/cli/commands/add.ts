@@ -73,6 +73,8 @@ export function addCommand(words: readonly string[]): CommandDef {
     args: { ...addArgs, ...target?.args },
     run: ({ args }) => {
       if (target === undefined) {
+        const { kind } = args as { readonly kind?: string };
+        if (kind !== undefined) findTarget(kind);
         const names = targets.map(({ name }) => name).join(", ");
         throw new UsageError("Which target?", `such as --target null; there are: ${names}`);
       }
@@ -86,7 +88,8 @@ function targetOf(words: readonly string[]): Target | undefined {
   for (const [i, word] of words.entries()) {
     const match = /^(?:--target|--type|-t)(?:=(.*))?$/.exec(word) ?? /^-t(.+)$/.exec(word);
     const name = match && (match[1] ?? words[i + 1]);
-    if (name) return findTarget(name);
+    // What looks like an option is one: a missing value is for strictWords to tell.
+    if (name && !name.startsWith("-")) return findTarget(name);
   }
   const known = words.find((word) => targets.some(({ name }) => name === word));
   if (known !== undefined) return findTarget(known);
