@@ -5,8 +5,15 @@ import type { ArgDef, ArgsDef } from "citty";
 
 import { UsageError } from "../errors.ts";
 
-/** Options that may stand without a value, and what they mean then. */
-export type Bare = Readonly<Record<string, string>>;
+/** What an option that may stand without a value means then, and what of the next word is its value. */
+export interface BareOption {
+  readonly alone: string;
+  /** A word that does not match is not its: "-r 1", but "-r null" names a target. */
+  readonly value: RegExp;
+}
+
+/** By the option's name. */
+export type Bare = Readonly<Record<string, BareOption>>;
 
 interface Option {
   readonly name: string;
@@ -59,11 +66,10 @@ function withValue(
   }
   if (attached !== undefined) return `--${name}=${attached}`;
   const next = waiting[0];
-  const alone = bare[name];
-  if (alone !== undefined) {
-    // Only a value that it knows belongs to it: "-r 1", but "-r null" names a target.
-    const isValue = next !== undefined && /^[01]$/.test(next);
-    return `--${name}=${isValue ? waiting.shift() : alone}`;
+  const optional = bare[name];
+  if (optional !== undefined) {
+    const isValue = next !== undefined && optional.value.test(next);
+    return `--${name}=${isValue ? waiting.shift() : optional.alone}`;
   }
   if (next === undefined || /^-[^\d]/.test(next)) {
     const hint = def.type === "string" ? def.valueHint : undefined;
@@ -95,7 +101,8 @@ function unknown(spelled: string, args: ArgsDef): UsageError {
     .filter(([, def]) => def.type !== "positional")
     .flatMap(([key, def]) => [key, ...aliases(def)])
     .map((name) => (name.length === 1 ? `-${name}` : `--${name}`));
-  const near = closest(spelled, known);
+  // Every letter is one slip away from every other.
+  const near = spelled.length > 2 ? closest(spelled, known) : undefined;
   return new UsageError(
     `Unknown option ${spelled}`,
     near === undefined ? "see: ublk-bun help" : `did you mean ${near}?`,

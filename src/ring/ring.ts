@@ -128,7 +128,7 @@ export class Ring implements Disposable {
    * result, and calls again.
    */
   submitAndWait(count: number, timeoutNs = 0): number {
-    assert(!this.reaping, "nobody waits while completions are reaped");
+    if (this.reaping) misused("nobody waits while completions are reaped");
     if (timeoutNs > 0) return this.enterTimed(count, timeoutNs);
     return this.enter(count, IORING_ENTER.GETEVENTS);
   }
@@ -139,7 +139,7 @@ export class Ring implements Disposable {
    * then.
    */
   reap(on: OnCompletion): number {
-    assert(!this.reaping, "completions are reaped by one reap() at a time");
+    if (this.reaping) misused("completions are reaped by one reap() at a time");
     const ring = this.ring;
     const cqes = this.cqes;
     const mask = this.cqMask;
@@ -273,6 +273,11 @@ export class Ring implements Disposable {
     }
     assert(false, `the kernel takes entries from a full queue: ${errnoName(-result)}`);
   }
+}
+
+/** Out of line: an assert() in the data path costs 1 ns a batch. */
+function misused(contract: string): void {
+  assert(false, contract);
 }
 
 /** Registration happens before the first I/O, so it throws. */

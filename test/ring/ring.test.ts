@@ -18,7 +18,7 @@ import {
   prepUringCmd,
   setUserData,
 } from "../../src/ring/ops.ts";
-import { type OnCompletion, Ring } from "../../src/ring/ring.ts";
+import type { OnCompletion, Ring } from "../../src/ring/ring.ts";
 import { complete, DATA, liburing, openRing, reapAll } from "./support.ts";
 
 const POLLIN = 1;
@@ -231,7 +231,7 @@ test.each([
     const refusing = { ...liburing, io_uring_queue_init_params: () => -errno } as Liburing;
     let error: unknown;
     try {
-      using ring = new Ring({ liburing: refusing, entries: 8, cqEntries: 16, flags: DATA });
+      openRing({ library: refusing });
     } catch (caught) {
       error = caught;
     }

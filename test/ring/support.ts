@@ -1,6 +1,6 @@
 // What the ring tests share: a ring on the real kernel, and collected completions.
 
-import { liburingPath, loadLiburing } from "../../src/ffi/liburing.ts";
+import { type Liburing, liburingPath, loadLiburing } from "../../src/ffi/liburing.ts";
 import { IORING_SETUP } from "../../src/ffi/uring.ts";
 import { Ring } from "../../src/ring/ring.ts";
 
@@ -10,10 +10,10 @@ export const liburing = loadLiburing(liburingPath());
 export const DATA = IORING_SETUP.SINGLE_ISSUER | IORING_SETUP.DEFER_TASKRUN;
 
 export function openRing(
-  options: { entries?: number; cqEntries?: number; flags?: number } = {},
+  options: { entries?: number; cqEntries?: number; flags?: number; library?: Liburing } = {},
 ): Ring {
-  const { entries = 8, cqEntries = 32, flags = DATA } = options;
-  return new Ring({ liburing, entries, cqEntries, flags });
+  const { entries = 8, cqEntries = 32, flags = DATA, library = liburing } = options;
+  return new Ring({ liburing: library, entries, cqEntries, flags });
 }
 
 export type Completion = readonly [lo: number, hi: number, result: number, flags: number];

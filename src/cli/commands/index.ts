@@ -22,7 +22,12 @@ export const subcommands: readonly Subcommand[] = [
   {
     name: "add",
     summary: "make a disk and serve it in the background",
-    bare: { recovery: "reissue", r: "1", i: "1", e: "1" },
+    bare: {
+      recovery: { alone: "reissue", value: /^(\d+|reissue|queue|fail|none)$/ },
+      r: { alone: "1", value: /^\d+$/ },
+      i: { alone: "1", value: /^\d+$/ },
+      e: { alone: "1", value: /^\d+$/ },
+    },
     load: async (words) => (await import("./add.ts")).addCommand(words),
   },
   {
