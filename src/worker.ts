@@ -31,6 +31,8 @@ interface Prepared {
   readonly port: MessagePort;
 }
 
+type Failed = FromWorker & { readonly kind: "failed" };
+
 let prepared: Prepared | undefined;
 
 const report = (message: FromWorker) => self.postMessage(message);
@@ -125,7 +127,10 @@ self.onmessage = ({ data, ports }: MessageEvent<ToWorker>) => {
   }
 };
 
-function describe(error: unknown): { message: string; hint: string | undefined } {
-  const message = error instanceof Error ? error.message : String(error);
-  return { message, hint: error instanceof UblkError ? error.hint : undefined };
+function describe(error: unknown): Pick<Failed, "message" | "hint" | "errno"> {
+  return {
+    message: error instanceof Error ? error.message : String(error),
+    hint: error instanceof UblkError ? error.hint : undefined,
+    errno: error instanceof KernelError ? error.errno : 0,
+  };
 }

@@ -18,11 +18,14 @@ import { LogFile } from "./log-file.ts";
 import { watchOwnMounts } from "./own-mounts.ts";
 import { deleteStopped, stopDisk } from "./remove.ts";
 import { type DeviceLock, Store } from "./store.ts";
+import { trimMemory } from "./trim.ts";
 
 /** A second signal within this time means: let go at once. */
 const SECOND_SIGNAL_MS = 10_000;
 /** How long requests that the target has begun may take when we let go. */
 const LET_GO_MS_MAX = 5000;
+/** By then the start is over. */
+const TRIM_AFTER_MS = 1000;
 const FATAL_EXIT = 70;
 
 /** Serves until the device is gone; the process's exit code. */
@@ -55,20 +58,26 @@ class Daemon {
   async run(): Promise<number> {
     const liburing = liburingPath(this.#job.liburing || undefined);
     let live: Device | undefined;
+    let asked = false;
+    const abort = () => this.#abort.abort(new UblkError("Interrupted: nothing was changed"));
     const onSignal = () => {
+      asked = true;
       if (live !== undefined) void this.#onSignal(control, live);
-      else this.#abort.abort(new UblkError("Interrupted: nothing was changed"));
+      else abort();
     };
-    process.on("SIGTERM", onSignal).on("SIGINT", onSignal);
+    // SIGHUP is the word of an interrupted `recover`: it ends a beginning, never a live disk.
+    process.on("SIGTERM", onSignal).on("SIGINT", onSignal).on("SIGHUP", abort);
     using control = await this.#openControl(liburing);
     const device = await this.#begin(control, liburing);
     if (device === undefined) return EXIT.failed;
     live = device;
-    if (this.#abort.signal.aborted) onSignal();
+    if (asked) onSignal();
     this.#logFile?.watch();
     if (this.#job.ownNamespace) void watchOwnMounts(control, device.id);
+    setTimeout(trimMemory, TRIM_AFTER_MS).unref();
     await device.served();
-    return this.#end(control, device);
+    // Awaited here: it needs the control device, which this function closes.
+    return await this.#end(control, device);
   }
 
   async #openControl(liburing: string): Promise<Control> {

@@ -14,7 +14,8 @@ import {
   startDev,
 } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
-import { UblkError } from "../errors.ts";
+import { EXIT, KernelError, UblkError } from "../errors.ts";
+import { ERRNO } from "../ffi/errno.ts";
 import { close } from "../ffi/libc.ts";
 import type { Backing, Target } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
@@ -99,7 +100,7 @@ export class Device {
       store.save(this.record);
       await this.#prepareWorkers(info, backing);
       signal.throwIfAborted();
-      await this.#prime(info);
+      await this.#prime(info, signal);
       signal.throwIfAborted();
       await control.run(startDev, this.id, { pid: process.pid }, { signal });
       this.#state = next(this.#state, "started");
@@ -123,8 +124,10 @@ export class Device {
     signal.throwIfAborted();
     await startRecovery(control, this.id, { timeoutMs, note, signal });
     this.#state = next(this.#state, "recover");
-    await this.#prime(info);
-    await control.run(endUserRecovery, this.id, { pid: process.pid }, { signal });
+    signal.throwIfAborted();
+    // No way back from here: 6.12 does not forgive a server that fetches and goes before END.
+    await this.#takeOver(info);
+    await control.run(endUserRecovery, this.id, { pid: process.pid });
     this.#state = next(this.#state, "started");
     this.record = { ...this.record, restarts: this.record.restarts + 1, program: process.execPath };
     store.save(this.record);
@@ -163,8 +166,18 @@ export class Device {
     });
   }
 
-  async #prime(info: DevInfo): Promise<void> {
-    const { control, timeoutMs, signal } = this.#options;
+  /** `prime` for a device that had a server before. */
+  async #takeOver(info: DevInfo): Promise<void> {
+    try {
+      await this.#prime(info, new AbortController().signal);
+    } catch (error) {
+      const isRefused = error instanceof KernelError && REFUSED_FETCH.includes(error.errno);
+      throw isRefused ? spentError(this.id, error) : error;
+    }
+  }
+
+  async #prime(info: DevInfo, signal: AbortSignal): Promise<void> {
+    const { control, timeoutMs } = this.#options;
     this.#charFd = await openCharDevice(this.id, { timeoutMs, signal });
     const affinities = await queueAffinities(control, this.id, info.queues);
     await this.#workers.prime(this.#charFd, affinities);
@@ -207,6 +220,21 @@ export class Device {
       );
     }
   }
+}
+
+/** What an old kernel says to a FETCH of a queue that a dead server has fetched in part. */
+const REFUSED_FETCH: readonly number[] = [ERRNO.EBUSY, ERRNO.EINVAL];
+
+function spentError(id: number, cause: Error): UblkError {
+  return new UblkError(
+    `Device ${id} cannot be recovered any more: an earlier recover died while it fetched, ` +
+      `and this kernel does not forget that (${cause.message})`,
+    {
+      cause,
+      exitCode: EXIT.notRecoverable,
+      hint: `give the disk up, its waiting I/O will fail: ublk-bun del ${id} --force`,
+    },
+  );
 }
 
 /** What of the record the kernel has the last word on. */

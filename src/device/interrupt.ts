@@ -1,11 +1,18 @@
 // Ctrl-C and SIGTERM while a daemon starts: it is told, takes back what it has begun, and says so.
 import { EXIT, UblkError } from "../errors.ts";
 
+/**
+ * How a starting daemon is told. SIGTERM: also when it is live by then it removes its disk. SIGHUP: it
+ * stops only what it has not done yet; a disk that somebody uses must not go because of a late Ctrl-C.
+ */
+export type BeginSignal = "SIGTERM" | "SIGHUP";
+
 /** Catches both signals; made before the first thing that would have to be taken back. */
 export class Interrupt {
   /** The last one that came. */
   signal: NodeJS.Signals | undefined;
   #child: Bun.Subprocess | undefined;
+  #as: BeginSignal = "SIGTERM";
   #forwardsAll = false;
 
   constructor() {
@@ -16,14 +23,16 @@ export class Interrupt {
    * Tells the starting daemon, at once if a signal has come already. Only once: a second signal
    * would make a daemon that has just gone live let go of its disk instead of removing it.
    */
-  forwardTo(child: Bun.Subprocess): void {
+  forwardTo(child: Bun.Subprocess, { as }: { readonly as: BeginSignal }): void {
     this.#child = child;
-    if (this.signal !== undefined) child.kill("SIGTERM");
+    this.#as = as;
+    if (this.signal !== undefined) child.kill(as);
   }
 
   /** The daemon serves. In the foreground every signal is for it from now on, else none. */
   daemonIsLive({ foreground }: { readonly foreground: boolean }): void {
     this.#forwardsAll = foreground;
+    this.#as = "SIGTERM";
     if (!foreground) this.#child = undefined;
   }
 
@@ -41,6 +50,6 @@ export class Interrupt {
   readonly #onSignal = (signal: NodeJS.Signals): void => {
     const isFirst = this.signal === undefined;
     this.signal = signal;
-    if (isFirst || this.#forwardsAll) this.#child?.kill("SIGTERM");
+    if (isFirst || this.#forwardsAll) this.#child?.kill(this.#as);
   };
 }

@@ -49,7 +49,7 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
     { ...job, log: logFile, locked: lock !== undefined, ownNamespace },
     lock,
   );
-  interrupt.forwardTo(daemon.process);
+  interrupt.forwardTo(daemon.process, { as: job.verb === "add" ? "SIGTERM" : "SIGHUP" });
   try {
     const report = await firstReport(daemon.reports);
     if (report?.kind === "live" && !(await isTakenBack(daemon.process, options))) {
@@ -73,7 +73,8 @@ async function isTakenBack(
   daemon: Bun.Subprocess,
   { interrupt, job }: LaunchOptions,
 ): Promise<boolean> {
-  if (interrupt.signal === undefined) return false;
+  // What is recovered stays so, however late the signal came.
+  if (interrupt.signal === undefined || job.verb === "recover") return false;
   const { promise: late, resolve } = Promise.withResolvers<undefined>();
   const timer = setTimeout(() => resolve(undefined), job.timeoutMs);
   const exitCode = await Promise.race([daemon.exited, late]);

@@ -37,6 +37,15 @@ export function processIds(): number[] {
   return (peek(() => readdirSync("/proc")) ?? []).map(Number).filter(Number.isInteger);
 }
 
+/** Other processes that have the file at `path` open. */
+export function openersOf(path: string): number[] {
+  return processIds().filter((pid) => {
+    const fds = peek(() => readdirSync(`/proc/${pid}/fd`)) ?? [];
+    const links = fds.map((fd) => peek(() => readlinkSync(`/proc/${pid}/fd/${fd}`)));
+    return pid !== process.pid && links.includes(path);
+  });
+}
+
 /** The device numbers of what a process holds open below /dev; no file is opened for it. */
 export function openDevices(pid: number): number[] {
   const folder = `/proc/${pid}/fd`;

@@ -66,7 +66,7 @@ export async function deleteDevice(id: number, options: RemoveOptions): Promise<
   void lock;
   const record = loadIfUsable(options, id);
   const info = await findDevice(control, id);
-  if (info === undefined && record !== undefined) return forget(record, options);
+  if (info === undefined && record !== undefined) return await forget(record, options);
   await stopDisk(await checkedDevice(id, options), options);
   await deleteStopped(id, options);
 }

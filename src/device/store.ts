@@ -3,6 +3,7 @@
 import {
   closeSync,
   existsSync,
+  fstatSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -19,9 +20,12 @@ import { join } from "node:path";
 import { EXIT, UblkError } from "../errors.ts";
 import { flock, LOCK } from "../ffi/libc.ts";
 import type { Spec } from "../target.ts";
+import { isAlive, openersOf } from "./processes.ts";
 
 export const RUN_DIR = "/run/ublk-bun";
 const LOCK_RETRY_MS = 20;
+/** How often, a millisecond apart, a lock file without a name is looked at again. */
+const HOLDER_LOOKS = 100;
 
 /** How the kernel treats I/O while no server is there; docs/recovery.md. */
 export type Recovery = "reissue" | "queue" | "fail" | "none";
@@ -103,12 +107,12 @@ export class Store {
       text = readFileSync(path, "utf8");
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-      throw unusable(path, reason(cause));
+      throw unusable(id, path, reason(cause));
     }
     try {
       return checkRecord(JSON.parse(text), id);
     } catch (cause) {
-      throw unusable(path, reason(cause));
+      throw unusable(id, path, reason(cause));
     }
   }
 
@@ -144,8 +148,9 @@ export class Store {
     for (;;) {
       const fd = openSync(path, "a+", 0o600);
       if (flock(fd, LOCK.EX | LOCK.NB) < 0) {
+        const holder = lockHolder(fd, path);
         closeSync(fd);
-        throw lockedError(id, path);
+        throw lockedError(id, holder);
       }
       // Its last holder may have removed the file between our open and our lock.
       if (isSameFile(fd, path)) {
@@ -179,12 +184,23 @@ export class Store {
   }
 }
 
-function lockedError(id: number, path: string): UblkError {
-  const [pid = "?", verb = "?"] = existsSync(path) ? readFileSync(path, "utf8").split(" ") : [];
-  return new UblkError(`Device ${id} is being changed by pid ${pid} (${verb})`, {
+function lockedError(id: number, holder: string): UblkError {
+  return new UblkError(`Device ${id} is being changed by ${holder}`, {
     exitCode: EXIT.busy,
     hint: "wait for it to end, then look at: ublk-bun list",
   });
+}
+
+/** Who has locked the file at `path`, open here as `fd`, in words. */
+function lockHolder(fd: number, path: string): string {
+  // Whoever has just taken the lock is about to write its name.
+  for (let i = 0; i < HOLDER_LOOKS && fstatSync(fd).size === 0; i++) Bun.sleepSync(1);
+  const [pid, verb] = readFileSync(fd, "utf8").split(" ");
+  if (isAlive(Number(pid))) return `pid ${pid} (${verb})`;
+  // A launcher that was killed has left the lock to its daemon.
+  const heirs = openersOf(path);
+  const name = heirs.length === 0 ? "somebody" : `pid ${heirs.join(", ")}`;
+  return verb === undefined ? name : `${name} (${verb})`;
 }
 
 function isSameFile(fd: number, path: string): boolean {
@@ -202,10 +218,10 @@ function unlinkIfThere(path: string): void {
 
 const reason = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause));
 
-function unusable(path: string, why: string): UblkError {
+function unusable(id: number, path: string, why: string): UblkError {
   return new UblkError(`The record "${path}" is not usable: ${why}`, {
     exitCode: EXIT.notRecoverable,
-    hint: "the device is untouched; to give its disk up: ublk-bun del ID --force",
+    hint: `the device is untouched; to give its disk up: ublk-bun del ${id} --force`,
   });
 }
 

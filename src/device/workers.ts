@@ -97,7 +97,11 @@ export class Workers {
       worker.postMessage({ kind: "prime", charFd, affinity });
       const answer = await answered;
       if (answer.kind === "failed") {
-        throw new KernelError(answer.message, 0, answer.hint ? { hint: answer.hint } : {});
+        throw new KernelError(
+          answer.message,
+          answer.errno,
+          answer.hint ? { hint: answer.hint } : {},
+        );
       }
     });
     await Promise.all(priming);

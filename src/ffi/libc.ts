@@ -20,6 +20,7 @@ const { symbols: C } = dlopen("libc.so.6", {
   // addr, length, prot, flags, fd, offset
   mmap: { args: ["ptr", "ptr", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
   munmap: { args: ["ptr", "ptr"], returns: "i32" }, // addr, length
+  madvise: { args: ["ptr", "ptr", "i32"], returns: "i32" }, // addr, length, advice
   mount: { args: ["ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" }, // source, target,
   // filesystemtype, mountflags, data
   umount2: { args: ["ptr", "i32"], returns: "i32" }, // target, flags
@@ -44,6 +45,7 @@ export const O = {
 } as const;
 export const PROT = { READ: 1, WRITE: 2 } as const;
 export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20, NORESERVE: 0x4000 } as const;
+export const MADV = { DONTNEED: 4 } as const;
 export const MFD = { CLOEXEC: 1, EXEC: 0x10 } as const;
 export const EFD = { SEMAPHORE: 1, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
 export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
@@ -146,6 +148,11 @@ export function mmap(options: {
 /** munmap(2). Whoever still uses a view of the memory crashes. */
 export function munmap(at: number, lengthBytes: number): number {
   return checked(C.munmap(address(at), address(lengthBytes)));
+}
+
+/** madvise(2). */
+export function madvise(at: number, lengthBytes: number, advice: number): number {
+  return checked(C.madvise(address(at), address(lengthBytes), advice));
 }
 
 /** mount(2), without data; `type` is "" where it does not matter (bind mounts, remounts). */

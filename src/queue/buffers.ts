@@ -23,20 +23,20 @@ const mib = (bytes: number) => `${bytes / 1024 ** 2} MiB`;
  * Reserved, not committed: a page costs memory only once data has passed through it.
  */
 export class Buffers implements Disposable {
-  readonly #mappings: MappedMemory[] = [];
-  readonly #addresses: Float64Array;
+  private readonly mappings: MappedMemory[] = [];
+  private readonly addresses: Float64Array;
 
   constructor({ depth, bytesPerTag, shared }: BufferOptions) {
-    this.#addresses = new Float64Array(depth);
+    this.addresses = new Float64Array(depth);
     const buffers = shared ? 1 : depth;
     const perMapping = Math.max(1, Math.floor(MAPPING_BYTES_MAX / bytesPerTag));
     try {
       for (let first = 0; first < buffers; first += perMapping) {
         const count = Math.min(perMapping, buffers - first);
         const mapping = mapMemory(count * bytesPerTag, { noReserve: true });
-        this.#mappings.push(mapping);
+        this.mappings.push(mapping);
         for (let i = 0; i < count; i++) {
-          this.#addresses[first + i] = mapping.address + i * bytesPerTag;
+          this.addresses[first + i] = mapping.address + i * bytesPerTag;
         }
       }
     } catch (cause) {
@@ -47,15 +47,15 @@ export class Buffers implements Disposable {
         { cause, hint: "use a smaller --depth, --queues or --io-buf-size" },
       );
     }
-    if (shared) this.#addresses.fill(this.#addresses[0]!);
+    if (shared) this.addresses.fill(this.addresses[0]!);
   }
 
   /** Address of the tag's buffer, page aligned. */
   address(tag: number): number {
-    return this.#addresses[tag]!;
+    return this.addresses[tag]!;
   }
 
   [Symbol.dispose](): void {
-    for (const mapping of this.#mappings.splice(0)) mapping[Symbol.dispose]();
+    for (const mapping of this.mappings.splice(0)) mapping[Symbol.dispose]();
   }
 }

@@ -18,8 +18,8 @@ const roundUpToPage = (bytes: number) => Math.ceil(bytes / PAGE_BYTES) * PAGE_BY
  * the entry afterwards. Plain loads only: Atomics would write to a read-only page.
  */
 export class Descriptors implements Disposable {
-  readonly #memory: MappedMemory;
-  readonly #words: Int32Array;
+  private readonly memory: MappedMemory;
+  private readonly words: Int32Array;
 
   /** Maps queue `queueId` of the open char device `charFd`. Source: ublk_cmd.h, UBLKSRV_CMD_BUF_OFFSET. */
   constructor(charFd: number, queueId: number, depth: number) {
@@ -27,29 +27,29 @@ export class Descriptors implements Disposable {
     // The kernel wants exactly this length, and spaces the queues by the largest possible one.
     const lengthBytes = roundUpToPage(depth * strideBytes);
     const offsetBytes = queueId * roundUpToPage(UBLK_MAX_QUEUE_DEPTH * strideBytes);
-    this.#memory = mapFile(charFd, offsetBytes, lengthBytes, { readOnly: true });
-    this.#words = viewInt32(this.#memory.address, lengthBytes);
+    this.memory = mapFile(charFd, offsetBytes, lengthBytes, { readOnly: true });
+    this.words = viewInt32(this.memory.address, lengthBytes);
   }
 
   op(tag: number): number {
-    return this.#words[tag * WORDS + OP_FLAGS]! & 0xff;
+    return this.words[tag * WORDS + OP_FLAGS]! & 0xff;
   }
 
   flags(tag: number): number {
-    return this.#words[tag * WORDS + OP_FLAGS]! & ~0xff;
+    return this.words[tag * WORDS + OP_FLAGS]! & ~0xff;
   }
 
   offsetBytes(tag: number): number {
     const at = tag * WORDS;
-    return ((this.#words[at + START_LO]! >>> 0) + this.#words[at + START_HI]! * 4294967296) * 512;
+    return ((this.words[at + START_LO]! >>> 0) + this.words[at + START_HI]! * 4294967296) * 512;
   }
 
   lengthBytes(tag: number): number {
     // At most 32 bits of sectors; a DISCARD may cover more than 4 GiB, so no 32-bit shift here.
-    return (this.#words[tag * WORDS + NR_SECTORS]! >>> 0) * 512;
+    return (this.words[tag * WORDS + NR_SECTORS]! >>> 0) * 512;
   }
 
   [Symbol.dispose](): void {
-    this.#memory[Symbol.dispose]();
+    this.memory[Symbol.dispose]();
   }
 }

@@ -8,33 +8,33 @@ export const PROGRESS_LINE_BYTES = 64;
 
 /** One queue's line of the page. Plain stores: nobody waits on it, and a late look does no harm. */
 export class Progress {
-  readonly #line: Int32Array;
+  private readonly line: Int32Array;
 
   constructor(address: number) {
-    this.#line = viewInt32(address, PROGRESS_LINE_BYTES);
+    this.line = viewInt32(address, PROGRESS_LINE_BYTES);
   }
 
   /** The Worker has something to do. */
   busy(): void {
-    this.#line[0] = (this.#line[0]! + 1) | 1;
+    this.line[0] = (this.line[0]! + 1) | 1;
   }
 
   /** The Worker goes to sleep in its ring. */
   idle(served: number): void {
-    this.#line[0] = (this.#line[0]! | 1) + 1;
-    this.#line[1] = served;
+    this.line[0] = (this.line[0]! | 1) + 1;
+    this.line[1] = served;
   }
 
   /** Changes with every round. */
   get rounds(): number {
-    return this.#line[0]!;
+    return this.line[0]!;
   }
 
   get isBusy(): boolean {
-    return (this.#line[0]! & 1) === 1;
+    return (this.line[0]! & 1) === 1;
   }
 
   get served(): number {
-    return this.#line[1]!;
+    return this.line[1]!;
   }
 }

@@ -44,4 +44,10 @@ export type FromWorker =
   /** Ring and descriptors are unmapped: the Worker holds nothing of the device any more. */
   | { readonly kind: "gone" }
   /** Preparing or priming failed; nothing was served. */
-  | { readonly kind: "failed"; readonly message: string; readonly hint: string | undefined };
+  | {
+      readonly kind: "failed";
+      readonly message: string;
+      readonly hint: string | undefined;
+      /** What the kernel answered; 0 where it was not the kernel. */
+      readonly errno: number;
+    };

@@ -38,92 +38,90 @@ export interface QueueOptions {
   readonly onWake: () => void;
 }
 
+// TypeScript's `private`, not `#`: every #field access grows the bytecode, and the engine stops
+// inlining functions that are too large. The same in the other files of the data path.
 export class Queue implements QueueContext {
   readonly id: number;
   readonly depth: number;
   readonly ring: Ring;
   /** Requests completed since the start, for tests and for the curious. */
   served = 0;
+  /** The negative errno with which the kernel refused a FETCH or a commit, or 0. */
+  failure = 0;
 
-  readonly #charFd: number;
-  readonly #descriptors: Descriptors;
-  readonly #buffers: Buffers;
-  readonly #owner: Uint8Array;
-  readonly #addressLo: Int32Array;
-  readonly #addressHi: Int32Array;
-  readonly #onWake: () => void;
-  #handler: RingHandler | undefined;
-  #withTarget = 0;
-  #ending = false;
-  #draining = false;
-  #failure = 0;
+  private readonly charFd: number;
+  private readonly descriptors: Descriptors;
+  private readonly buffers: Buffers;
+  private readonly owner: Uint8Array;
+  private readonly addressLo: Int32Array;
+  private readonly addressHi: Int32Array;
+  private readonly onWake: () => void;
+  private handler: RingHandler | undefined;
+  private withTarget = 0;
+  private ending = false;
+  private draining = false;
 
   constructor(options: QueueOptions) {
     this.id = options.id;
     this.depth = options.depth;
     this.ring = options.ring;
-    this.#charFd = options.charFd;
-    this.#descriptors = options.descriptors;
-    this.#buffers = options.buffers;
-    this.#onWake = options.onWake;
-    this.#owner = new Uint8Array(options.depth);
-    this.#addressLo = new Int32Array(options.depth);
-    this.#addressHi = new Int32Array(options.depth);
+    this.charFd = options.charFd;
+    this.descriptors = options.descriptors;
+    this.buffers = options.buffers;
+    this.onWake = options.onWake;
+    this.owner = new Uint8Array(options.depth);
+    this.addressLo = new Int32Array(options.depth);
+    this.addressHi = new Int32Array(options.depth);
     for (let tag = 0; tag < options.depth; tag++) {
       const address = options.buffers.address(tag);
-      this.#addressLo[tag] = address | 0;
-      this.#addressHi[tag] = Math.floor(address / 4294967296);
+      this.addressLo[tag] = address | 0;
+      this.addressHi[tag] = Math.floor(address / 4294967296);
     }
   }
 
   /** Queues one FETCH per tag; they leave with the next submit. Call once, on the serving thread. */
   prime(handler: RingHandler): void {
-    assert(this.#handler === undefined, `queue ${this.id} is primed once`);
-    this.#handler = handler;
-    for (let tag = 0; tag < this.depth; tag++) this.#command(FETCH, tag, 0);
-  }
-
-  /** The negative errno with which the kernel refused a FETCH or a commit, or 0. */
-  get failure(): number {
-    return this.#failure;
+    assert(this.handler === undefined, `queue ${this.id} is primed once`);
+    this.handler = handler;
+    for (let tag = 0; tag < this.depth; tag++) this.command(FETCH, tag, 0);
   }
 
   /** From now on new requests are kept unstarted: the kernel delivers them again to the next server. */
   drain(): void {
-    this.#draining = true;
+    this.draining = true;
   }
 
   /** True when nothing is left to do: the kernel has taken its tags back, or we are letting go. */
   get finished(): boolean {
-    return (this.#ending || this.#draining) && this.#withTarget === 0;
+    return (this.ending || this.draining) && this.withTarget === 0;
   }
 
   /** For `ring.reap`. */
   readonly onCompletion: OnCompletion = (lo, hi, result) => {
-    if (hi === KIND.ublk) this.#delivered(tagOf(lo), result);
-    else if (hi === KIND.target) this.#handler!.finish(tagOf(lo), stepOf(lo), result);
-    else if (hi === KIND.wake) this.#onWake();
+    if (hi === KIND.ublk) this.delivered(tagOf(lo), result);
+    else if (hi === KIND.target) this.handler!.finish(tagOf(lo), stepOf(lo), result);
+    else if (hi === KIND.wake) this.onWake();
     else assert(false, `queue ${this.id}: completion of unknown kind ${hi}`);
   };
 
   op(tag: number): number {
-    return this.#descriptors.op(tag);
+    return this.descriptors.op(tag);
   }
 
   flags(tag: number): number {
-    return this.#descriptors.flags(tag);
+    return this.descriptors.flags(tag);
   }
 
   offsetBytes(tag: number): number {
-    return this.#descriptors.offsetBytes(tag);
+    return this.descriptors.offsetBytes(tag);
   }
 
   lengthBytes(tag: number): number {
-    return this.#descriptors.lengthBytes(tag);
+    return this.descriptors.lengthBytes(tag);
   }
 
   address(tag: number): number {
-    return this.#buffers.address(tag);
+    return this.buffers.address(tag);
   }
 
   own(sqe: number, tag: number, step: number): void {
@@ -133,37 +131,37 @@ export class Queue implements QueueContext {
   }
 
   complete(tag: number, result: number): void {
-    assert(this.#owner[tag] === OWNER.target, "a request is completed exactly once");
-    this.#owner[tag] = OWNER.kernel;
-    this.#withTarget = (this.#withTarget - 1) | 0;
+    assert(this.owner[tag] === OWNER.target, "a request is completed exactly once");
+    this.owner[tag] = OWNER.kernel;
+    this.withTarget = (this.withTarget - 1) | 0;
     this.served = (this.served + 1) | 0;
-    this.#command(COMMIT, tag, result);
+    this.command(COMMIT, tag, result);
   }
 
-  #delivered(tag: number, result: number): void {
+  private delivered(tag: number, result: number): void {
     if (result === 0) {
-      assert(this.#owner[tag] === OWNER.kernel, "a request arrives on a tag the kernel holds");
-      if (this.#draining) {
-        this.#owner[tag] = OWNER.kept;
+      assert(this.owner[tag] === OWNER.kernel, "a request arrives on a tag the kernel holds");
+      if (this.draining) {
+        this.owner[tag] = OWNER.kept;
         return;
       }
-      this.#owner[tag] = OWNER.target;
-      this.#withTarget = (this.#withTarget + 1) | 0;
-      this.#handler!.start(tag);
+      this.owner[tag] = OWNER.target;
+      this.withTarget = (this.withTarget + 1) | 0;
+      this.handler!.start(tag);
     } else if (result === ABORTED) {
       // STOP, quiesce or a dying ring: the tag is not fetched again.
-      this.#ending = true;
-    } else if (this.#failure === 0) {
-      this.#failure = result;
+      this.ending = true;
+    } else if (this.failure === 0) {
+      this.failure = result;
     }
   }
 
   /** Writes all 16 words of a FETCH or COMMIT_AND_FETCH. */
-  #command(operation: number, tag: number, result: number): void {
+  private command(operation: number, tag: number, result: number): void {
     const at = this.ring.sqe();
     const sqes = this.ring.sqes;
     sqes[at] = URING_CMD;
-    sqes[at + 1] = this.#charFd;
+    sqes[at + 1] = this.charFd;
     sqes[at + 2] = operation;
     sqes[at + 3] = 0;
     sqes[at + 4] = 0;
@@ -176,8 +174,8 @@ export class Queue implements QueueContext {
     sqes[at + 11] = 0;
     sqes[at + QID_TAG] = this.id | (tag << 16);
     sqes[at + RESULT] = result;
-    sqes[at + ADDR_LO] = this.#addressLo[tag]!;
-    sqes[at + ADDR_HI] = this.#addressHi[tag]!;
+    sqes[at + ADDR_LO] = this.addressLo[tag]!;
+    sqes[at + ADDR_HI] = this.addressHi[tag]!;
   }
 }
 

@@ -2,16 +2,18 @@
 
 import { expect, test } from "bun:test";
 
+import type { ArgsDef } from "citty";
+
 import { closest, strictWords } from "../../src/cli/strict.ts";
 
-const args = {
+const args: ArgsDef = {
   kind: { type: "positional", required: false },
   queues: { type: "string", alias: ["q", "queue"] },
   "io-buf-size": { type: "string", valueHint: "SIZE" },
   number: { type: "string", alias: "n" },
   r: { type: "string" },
   json: { type: "boolean" },
-} as const;
+};
 const bare = { r: { alone: "1", value: /^\d+$/ } };
 const words = (line: string) => strictWords(line.split(" ").filter(Boolean), args, bare);
 

@@ -1,20 +1,117 @@
-// A device's ordinary life on a real kernel.
+// A device's ordinary life on a real kernel: added, read, written, discarded, deleted, a hundred times.
 
-import { expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 
-import { leftovers, TestDevice, ublk, ublkOk } from "../support/program.ts";
+import { buildKublk } from "../support/peer.ts";
+import { leftovers, program, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
+import type { DeviceReport } from "../support/program.ts";
 
-test("add returns when the disk can be read, and list agrees with the kernel", async () => {
-  {
-    await using device = await TestDevice.add("--target", "null", "-n", "0", "-q", "2");
-    const bytes = await Bun.file(device.path).slice(0, 4096).arrayBuffer();
-    expect(bytes.byteLength).toBe(4096);
-    const report = await device.report();
-    expect(report.state).toBe("LIVE");
-    expect(report.sizeBytes).toBe(Number(readFileSync("/sys/block/ublkb0/size", "utf8")) * 512);
+const kublk = await buildKublk();
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+const sysfs = (file: string) => readFileSync(`/sys/block/ublkb0/${file}`, "utf8").trim();
+
+/** Nanoseconds that a thread has run. Source: proc_pid_schedstat(5). */
+function ranNs(pid: number, tid: number): number {
+  return Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, "utf8").split(" ")[0]);
+}
+
+test("add returns when the disk can be read; text, JSON, sysfs and kublk agree", async () => {
+  const text = await ublkOk("add", "--target", "null", "-n", "0", "-q", "2");
+  await using device = new TestDevice(0);
+  await runOk("dd", `if=${device.path}`, "of=/dev/null", "bs=4k", "count=1", "iflag=direct");
+  expect(await ublkOk("list", "0")).toBe(text);
+  const theirs = (await runOk(kublk, "list", "-n", "0")).trimEnd().split("\n");
+  const ours = text.trimEnd().split("\n");
+  expect(ours.slice(0, 2)).toEqual(theirs.slice(0, 2));
+  expect(ours.slice(2, 4)).toEqual(theirs.filter((line) => line.startsWith("\tqueue ")));
+  expect(text).toContain("/dev/ublkb0");
+  expect(text).toContain("target null");
+  expect(text).toContain("recovery reissue restarts 0");
+
+  const report = await device.report();
+  expect(theirs[1]).toContain(`daemon pid ${report.serverPid} `);
+  expect(theirs[1]).toEndWith(`state ${report.state}`);
+  expect(theirs[1]).toContain(`flags ${report.flagsHex} `);
+  expect(theirs[1]).toContain(`max rq size ${report.ioBufBytes} `);
+  expect(theirs[0]).toContain(`queue_depth ${report.depth} `);
+  expect(report.sizeBytes).toBe(Number(sysfs("size")) * 512);
+  expect(report.logicalBlockBytes).toBe(Number(sysfs("queue/logical_block_size")));
+  expect(report.path).toBe("/dev/ublkb0");
+  expect(report.queues.map(({ threadId }) => threadId)).not.toContain(null);
+  expect(new Set(report.queues.flatMap(({ cpus }) => cpus)).size).toBe(report.queues.length);
+});
+
+test("fio reads and writes at depth 128 on two queues, and each queue's thread serves", async () => {
+  await using device = await TestDevice.add("--target=null", "-n0", "-q2", "-d128");
+  const { serverPid, queues } = await device.report();
+  const ran = () => queues.map(({ threadId }) => ranNs(serverPid!, threadId!));
+  const before = ran();
+  const fio = `fio --name=job --filename=${device.path} --rw=randrw --bs=4k --direct=1
+    --ioengine=io_uring --iodepth=128 --size=1g --io_size=16m --numjobs=2 --cpus_allowed=0,1
+    --cpus_allowed_policy=split --thread --group_reporting --output-format=json`;
+  const text = await runOk(...fio.split(/\s+/));
+  const [job] = JSON.parse(text.slice(text.indexOf("{"))).jobs;
+  expect(job.error).toBe(0);
+  expect(job.total_err ?? 0).toBe(0);
+  expect(job.read.total_ios + job.write.total_ios).toBe((2 * 16 * 1024 ** 2) / 4096);
+  const after = ran();
+  // Half of some 8000 requests each: an idle thread runs for microseconds.
+  before.forEach((ns, queue) => expect(after[queue]! - ns).toBeGreaterThan(10e6));
+  expect((await device.report()).inFlight).toBe(0);
+});
+
+test.each([
+  ["-q1 -d1", { queues: 1, depth: 1 }],
+  ["-q2 -d4096", { queues: 2, depth: 4096 }],
+  ["--io-buf-size 4KiB", { ioBufBytes: 4096 }],
+  ["--io_buf_size=32MiB -d4096 -q2", { queues: 2, depth: 4096, ioBufBytes: 32 * 1024 ** 2 }],
+  // The kernel makes no more queues than there are CPUs.
+  ["-q32", { queues: navigator.hardwareConcurrency }],
+])("add null %s is served on every queue", async (words, expected) => {
+  const text = await ublkOk("add", "null", "-n0", "--json", ...words.split(" "));
+  await using device = new TestDevice(0);
+  const report = JSON.parse(text) as DeviceReport;
+  const { depth, ioBufBytes, queues, state } = report;
+  expect({ depth, ioBufBytes, queues: queues.length, state }).toMatchObject({
+    state: "LIVE",
+    ...expected,
+  });
+  for (const { cpus } of queues) {
+    const dd = ["dd", `if=${device.path}`, "of=/dev/null", "bs=1M", "count=4", "iflag=direct"];
+    await runOk("taskset", "-c", String(cpus[0]), ...dd);
   }
-  expect(leftovers()).toEqual([]);
+  expect(Number(sysfs("queue/max_hw_sectors_kb"))).toBe(ioBufBytes / 1024);
+});
+
+test("buffers that cannot fit are refused with the arithmetic, and nothing is left", async () => {
+  await ublkOk("add", "null", "-n0", "-q2", "--io-buf-size=4KiB");
+  let dataKib = 0;
+  {
+    await using device = new TestDevice(0);
+    const status = readFileSync(`/proc/${await device.serverPid()}/status`, "utf8");
+    dataKib = Number(/VmData:\s+(\d+)/.exec(status)![1]);
+  }
+  // What such a server needs, and room for one buffer of two: RLIMIT_DATA counts what is reserved.
+  const limitBytes = (dataKib + 40 * 1024) * 1024;
+  const limited = ["prlimit", `--data=${limitBytes}`, program, "add", "null", "-n0", "-q2"];
+  const refused = await run([...limited, "--io-buf-size=32MiB"]);
+  expect(refused.stderr).toMatch(/1 x 32 MiB = 32 MiB/);
+  expect(refused.stderr).toContain("use a smaller");
+  expect(refused.exitCode).toBe(1);
+});
+
+test("discards and zeroes are accepted", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  const range = ["-o", "1M", "-l", "1M", device.path];
+  await runOk("blkdiscard", ...range);
+  await runOk("blkdiscard", "-z", ...range);
+  await runOk("fallocate", "-z", ...range);
+  await runOk("fallocate", "-p", ...range);
+  // More than 4 GiB in one go, and the whole disk.
+  await runOk("blkdiscard", device.path);
 });
 
 test("a device that does not exist is exit 3", async () => {
@@ -22,4 +119,17 @@ test("a device that does not exist is exit 3", async () => {
   expect(stderr).toContain("no such device");
   expect(exitCode).toBe(3);
   expect(await ublkOk("list")).toBe("");
+  expect(JSON.parse(await ublkOk("list", "--json"))).toEqual([]);
 });
+
+test("a hundred times add and del leave nothing", async () => {
+  const lane = async (times: number) => {
+    for (let i = 0; i < times; i++) {
+      const { id } = JSON.parse(await ublkOk("add", "null", "--json")) as DeviceReport;
+      await ublkOk("del", String(id));
+    }
+  };
+  await Promise.all([lane(34), lane(33), lane(33)]);
+  expect(leftovers()).toEqual([]);
+  expect(readFileSync("/sys/module/ublk_drv/refcnt", "utf8").trim()).toBe("0");
+}, 400_000);
