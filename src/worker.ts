@@ -18,6 +18,7 @@ import { Progress } from "./queue/progress.ts";
 import type { FromWorker, Prepare, Prime, ToServingWorker, ToWorker } from "./queue/protocol.ts";
 import { pump } from "./queue/pump.ts";
 import { describeQueueFailure, Queue } from "./queue/queue.ts";
+import { whileStarting } from "./queue/starting.ts";
 import { Ring } from "./ring/ring.ts";
 import { findTarget } from "./targets/index.ts";
 
@@ -67,8 +68,12 @@ function serve(
   const { queueId: id, depth, spec, facts, fds } = job;
   const descriptors = new Descriptors(charFd, id, depth);
   const onWake = () => {
-    while (receiveMessageOnPort(port as never) as { message: ToServingWorker } | undefined) {
-      queue.drain();
+    for (;;) {
+      const received = receiveMessageOnPort(port as never);
+      if (received === undefined) return;
+      const { kind } = (received as { message: ToServingWorker }).message;
+      if (kind === "refuse") queue.refuse();
+      else queue.drain();
     }
   };
   const queue = new Queue({ id, depth, ring, charFd, descriptors, buffers, onWake });
@@ -78,7 +83,9 @@ function serve(
     buffers[Symbol.dispose]();
   };
   try {
-    queue.prime(findTarget(job.target).serve(spec, { facts, fds, queue }));
+    const handler = findTarget(job.target).serve(spec, { facts, fds, queue });
+    const onBroken = (error: unknown) => report({ kind: "broken", ...describe(error) });
+    queue.prime(whileStarting(handler, { queue, progress, onBroken }));
     fetchAll(queue, ring);
   } catch (error) {
     leave();

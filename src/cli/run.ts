@@ -4,7 +4,6 @@ import { runCommand } from "citty";
 
 import packageJson from "../../package.json" with { type: "json" };
 import { UsageError } from "../errors.ts";
-import { helpText } from "./commands/help.ts";
 import { subcommands } from "./commands/index.ts";
 import { print } from "./output.ts";
 import { closest, strictWords } from "./strict.ts";
@@ -14,12 +13,12 @@ export async function run(words: readonly string[]): Promise<void> {
   const [first, ...rest] = words;
   if (first === undefined) throw new UsageError("Which command?", "see: ublk-bun help");
   if (first === "--version" || first === "-V") return print(packageJson.version);
-  if (first === "--help" || first === "-h") return print(await helpText());
+  if (first === "--help" || first === "-h") return print(await help());
   const name = first.replaceAll("_", "-");
   const subcommand = subcommands.find((known) => known.name === first || known.name === name);
   if (!subcommand) throw unknownCommand(first);
   if (!subcommand.hidden && rest.some((word) => word === "--help" || word === "-h")) {
-    return print(await helpText(subcommand.name));
+    return print(await help(subcommand.name));
   }
   const command = await subcommand.load(rest);
   const args = await (typeof command.args === "function" ? command.args() : command.args);
@@ -35,4 +34,9 @@ function unknownCommand(word: string): UsageError {
     `Unknown ${what} "${word}"`,
     near ? `did you mean ${near}?` : `there are: ${names.join(", ")}`,
   );
+}
+
+/** Loaded when asked for: the targets that it shows need what not every host allows (bun:ffi). */
+async function help(command?: string): Promise<string> {
+  return (await import("./commands/help.ts")).helpText(command);
 }

@@ -47,6 +47,9 @@ class Daemon {
     this.#store = new Store(job.runDir);
     this.#logFile = job.log === "" ? undefined : new LogFile(job.log);
     logAsDaemon();
+    // The runtime's own way to end would wait for the queues, with the device live and hanging.
+    const onUncaught = (error: unknown) => this.#die(`an unexpected error: ${textOf(error)}`);
+    process.on("uncaughtException", onUncaught).on("unhandledRejection", onUncaught);
     process.umask(0o077);
     // Started through /proc/self/exe, it would be called "exe" in ps and top.
     writeFileSync("/proc/self/comm", "ublk-bun");
@@ -69,7 +72,8 @@ class Daemon {
     process.on("SIGTERM", onSignal).on("SIGINT", onSignal).on("SIGHUP", abort);
     using control = await this.#openControl(liburing);
     const device = await this.#begin(control, liburing);
-    if (device === undefined) return EXIT.failed;
+    // At once: a queue that is beyond reach must not keep the process.
+    if (device === undefined) return _exit(EXIT.failed);
     live = device;
     if (asked) onSignal();
     this.#logFile?.watch();
@@ -213,8 +217,13 @@ class Daemon {
 
   /** A Worker is lost. No STOP, no DEL: the kernel keeps the device for `recover`. */
   #die(reason: string): never {
-    log.fatal(`${reason}; the process ends, the device waits for recover`);
+    log.warn("the process ends here; its device, if it is live, waits for recover");
+    log.fatal(reason);
     this.#reportError(new UblkError(reason));
     return _exit(FATAL_EXIT);
   }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

@@ -21,6 +21,7 @@ import type { Backing, Target } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
 import { sendByHelper } from "./helper.ts";
+import { charHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
 import { toParams } from "./params.ts";
 import { checkGranted, recoveryFlags } from "./recovery.ts";
@@ -48,6 +49,8 @@ export class Device {
   readonly #options: DeviceOptions;
   readonly #target: Target;
   readonly #workers: Workers;
+  /** The target has failed before the device was live. */
+  readonly #broken = new AbortController();
   #state: DeviceState = "new";
   #backing: Backing | undefined;
   #charFd = -1;
@@ -60,6 +63,7 @@ export class Device {
       control: options.control,
       stallTimeoutMs: this.#target.mayBlock ? 0 : record.stallTimeoutMs,
       onFatal: options.onFatal,
+      onBroken: (reason) => this.#broken.abort(new UblkError(`The target failed: ${reason}`)),
     });
   }
 
@@ -102,8 +106,7 @@ export class Device {
       signal.throwIfAborted();
       await this.#prime(info, signal);
       signal.throwIfAborted();
-      await control.run(startDev, this.id, { pid: process.pid }, { signal });
-      this.#state = next(this.#state, "started");
+      await this.#start(signal);
     } catch (error) {
       await this.#undo(error);
       throw error;
@@ -125,6 +128,7 @@ export class Device {
     await startRecovery(control, this.id, { timeoutMs, note, signal });
     this.#state = next(this.#state, "recover");
     signal.throwIfAborted();
+    this.#workers.live();
     // No way back from here: 6.12 does not forgive a server that fetches and goes before END.
     await this.#takeOver(info);
     await control.run(endUserRecovery, this.id, { pid: process.pid });
@@ -166,13 +170,28 @@ export class Device {
     });
   }
 
+  /** START_DEV, given up at once when the target fails meanwhile. */
+  async #start(interrupted: AbortSignal): Promise<void> {
+    const signal = AbortSignal.any([interrupted, this.#broken.signal]);
+    const request = { pid: process.pid };
+    try {
+      await this.#options.control.run(startDev, this.id, request, { signal });
+    } finally {
+      signal.throwIfAborted();
+    }
+    this.#workers.live();
+    this.#state = next(this.#state, "started");
+  }
+
   /** `prime` for a device that had a server before. */
   async #takeOver(info: DevInfo): Promise<void> {
     try {
       await this.#prime(info, new AbortController().signal);
     } catch (error) {
       const isRefused = error instanceof KernelError && REFUSED_FETCH.includes(error.errno);
-      throw isRefused ? spentError(this.id, error) : error;
+      // Somebody else who is at the device is another matter, and will be gone some day.
+      const isSpent = isRefused && charHolders(this.id).length === 0;
+      throw isSpent ? spentError(this.id, error) : error;
     }
   }
 
@@ -203,12 +222,14 @@ export class Device {
   async #undo(cause: unknown): Promise<void> {
     const { store, timeoutMs } = this.#options;
     const { liburing } = this.record;
-    this.#workers.leave();
-    await this.#workers.gone;
-    if (this.#charFd >= 0) close(this.#charFd);
-    this.#charFd = -1;
+    // START_DEV may still sit in a read of the partition table, which only an answer ends.
+    this.#workers.refuse();
     try {
       await sendByHelper("stop", this.id, { timeoutMs, liburing });
+      this.#workers.leave();
+      await within(timeoutMs, this.#workers.gone, "its queues do not end");
+      if (this.#charFd >= 0) close(this.#charFd);
+      this.#charFd = -1;
       await sendByHelper("del", this.id, { timeoutMs, liburing });
       store.remove(this.id);
     } catch (error) {
@@ -220,6 +241,13 @@ export class Device {
       );
     }
   }
+}
+
+/** `promise`, or an error after `timeoutMs`. */
+async function within(timeoutMs: number, promise: Promise<void>, what: string): Promise<void> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new UblkError(what)), timeoutMs);
+  await Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 /** What an old kernel says to a FETCH of a queue that a dead server has fetched in part. */

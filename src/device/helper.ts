@@ -1,7 +1,7 @@
 // STOP_DEV and DEL_DEV, sent by a process of their own: they cannot be cancelled, and whoever sent
 // one cannot end before it does, not even by kill -9. So whoever waits for it can stop waiting.
 
-import { delDev, stopDev, tryStopDev } from "../control/commands/index.ts";
+import { delDev, delDevAsync, stopDev, tryStopDev } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { commandError } from "../control/diagnosis.ts";
 import { EXIT, KernelError } from "../errors.ts";
@@ -21,6 +21,7 @@ const TRAPPED = {
   "try-stop": tryStopDev,
   "stop-unused": stopDev,
   del: delDev,
+  "del-async": delDevAsync,
 } as const;
 export type TrappedVerb = keyof typeof TRAPPED;
 
@@ -84,7 +85,8 @@ function stuckError(
   const count = inFlight(id) || requestsBefore;
   const holders = describeCharHolders(id);
   const requests = `${count} request${count === 1 ? "" : "s"}`;
-  const why = holders === "" ? `${requests} in flight` : `${holders} still holds ${requests}`;
+  const held = count === 0 ? "the device" : requests;
+  const why = holders === "" ? `${requests} in flight` : `${holders} still holds ${held}`;
   const goesOn = isAlive(helper) ? `; pid ${helper} goes on waiting for it in the kernel` : "";
   return new KernelError(
     `${TRAPPED[verb].name} of device ${id} did not end within ${timeoutMs / 1000} s: ${why}${goesOn}`,

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 import { charPath, deviceNumber, diskAndPartitions } from "./disk.ts";
-import { hasMapped, openDevices, peek, processIds, processName } from "./processes.ts";
+import { hasMapped, hasOpen, openDevices, peek, processIds, processName } from "./processes.ts";
 
 const named = (pid: number) => `pid ${pid} (${processName(pid)})`;
 
@@ -11,10 +11,10 @@ const named = (pid: number) => `pid ${pid} (${processName(pid)})`;
 export function charHolders(id: number): number[] {
   const path = charPath(id);
   const number = deviceNumber(path);
-  if (number === undefined) return [];
-  return processIds().filter(
-    (pid) => pid !== process.pid && (openDevices(pid).includes(number) || hasMapped(pid, path)),
-  );
+  // DEL_DEV takes the node away first, and then waits for whoever still has it open.
+  const isOpen = (pid: number) =>
+    number === undefined ? hasOpen(pid, `${path} (deleted)`) : openDevices(pid).includes(number);
+  return processIds().filter((pid) => pid !== process.pid && (isOpen(pid) || hasMapped(pid, path)));
 }
 
 /** True when `pid` holds the char device, as its server does. */

@@ -2,18 +2,19 @@
 // before it could.
 
 import { closeSync, openSync, rmSync } from "node:fs";
-import { open as openFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Control } from "../control/control.ts";
-import { EXIT, UblkError } from "../errors.ts";
+import { UblkError } from "../errors.ts";
 import { O, pipe2 } from "../ffi/libc.ts";
 import { log } from "../log.ts";
-import { deviceIds, diskPath } from "./disk.ts";
+import { deviceIds } from "./disk.ts";
+import { firstRead } from "./first-read.ts";
 import { sendByHelper } from "./helper.ts";
 import { identityText } from "./identity.ts";
 import type { Interrupt } from "./interrupt.ts";
 import { type AddJob, DAEMON_COMMAND, type Job, type RecoverJob, type Report } from "./job.ts";
+import { lastWords } from "./log-file.ts";
 import { prepareDaemonParent } from "./namespace.ts";
 import { findDevice } from "./remove.ts";
 import { CLEAN_ENV, DAEMON_ARGV0, selfCommand } from "./self.ts";
@@ -55,16 +56,35 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
     if (report?.kind === "live" && !(await isTakenBack(daemon.process, options))) {
       // It stays, whatever signal comes now: somebody may have the disk open already.
       interrupt.daemonIsLive({ foreground });
-      await untilReadable(report.id, job.timeoutMs, interrupt);
-      return { id: report.id, exited: daemon.process.exited };
+      if (await isReadable(report.id, daemon.process, options)) {
+        return { id: report.id, exited: daemon.process.exited };
+      }
     }
     await daemon.process.exited;
     if (job.verb === "add") await removeRemains(control, store, job);
     if (interrupt.signal !== undefined) throw interrupt.error;
-    throw failure(report, job, daemon.process);
+    throw failure(report, job, daemon);
   } finally {
     if (!foreground) interrupt.forget();
     if (job.verb === "add") rmSync(logFile, { force: true });
+  }
+}
+
+/** False: the daemon has died. A new device whose first read does not end is taken back. */
+async function isReadable(
+  id: number,
+  daemon: Bun.Subprocess,
+  { job, store, control, interrupt }: LaunchOptions,
+): Promise<boolean> {
+  try {
+    return await firstRead(id, { timeoutMs: job.timeoutMs, interrupt, daemon });
+  } catch (error) {
+    if (job.verb === "add") {
+      daemon.kill("SIGKILL");
+      await daemon.exited;
+      await removeRemains(control, store, job);
+    }
+    throw error;
   }
 }
 
@@ -85,13 +105,16 @@ async function isTakenBack(
 interface Daemon {
   readonly process: Bun.Subprocess;
   readonly reports: number;
+  /** Its log, open for reading whatever its name becomes; -1 in the foreground. */
+  readonly log: number;
 }
 
 function spawnDaemon(job: Job, lock: DeviceLock | undefined): Daemon {
   const ends = new Int32Array(2);
   if (pipe2(ends, O.CLOEXEC) < 0) throw new UblkError("Cannot make a pipe to the daemon");
   const [reports = -1, reportTo = -1] = ends;
-  const output = job.log === "" ? "inherit" : openSync(job.log, "a", 0o600);
+  const logFd = job.log === "" ? -1 : openSync(job.log, "a+", 0o600);
+  const output = logFd < 0 ? "inherit" : logFd;
   const child = Bun.spawn(selfCommand([DAEMON_COMMAND, JSON.stringify(job)]), {
     argv0: DAEMON_ARGV0,
     detached: true,
@@ -100,8 +123,7 @@ function spawnDaemon(job: Job, lock: DeviceLock | undefined): Daemon {
     cwd: "/",
   });
   closeSync(reportTo);
-  if (typeof output === "number") closeSync(output);
-  return { process: child, reports };
+  return { process: child, reports, log: logFd };
 }
 
 /** A new daemon's log begins under a name of its own: the id may be taken, by a device with a log. */
@@ -134,34 +156,6 @@ async function firstReport(fd: number): Promise<Exclude<Report, { kind: "note" }
   return undefined;
 }
 
-/** The node may be a moment late, and the first read shows that the server answers. */
-async function untilReadable(id: number, timeoutMs: number, interrupt: Interrupt): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    try {
-      const file = await openFile(diskPath(id), "r");
-      await file.read(new Uint8Array(512), 0, 512, 0);
-      await file.close();
-      return;
-    } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException;
-      if (code !== "ENOENT" && code !== "EACCES") return; // An I/O error is an answer too.
-      if (interrupt.signal !== undefined) throw interrupt.error;
-      if (performance.now() > deadline) {
-        throw new UblkError(
-          `Device ${id} is live, but "${diskPath(id)}" does not appear: ${code}`,
-          {
-            cause,
-            exitCode: EXIT.timedOut,
-            hint: "is devtmpfs mounted on /dev? is udev running?",
-          },
-        );
-      }
-    }
-    await Bun.sleep(5);
-  }
-}
-
 /** A daemon that was killed in the middle of `add` leaves a half-made device: it is known by its identity. */
 async function removeRemains(
   control: Control,
@@ -180,17 +174,16 @@ async function removeRemains(
 function failure(
   report: Exclude<Report, { kind: "note" }> | undefined,
   job: JobToLaunch,
-  daemon: Bun.Subprocess,
+  { process: daemon, log: logFd }: Daemon,
 ): UblkError {
   if (report?.kind === "error") {
     const { message, exitCode, hint } = report;
     return new UblkError(message, hint === undefined ? { exitCode } : { exitCode, hint });
   }
   const how = daemon.signalCode ?? `exit code ${daemon.exitCode}`;
-  return new UblkError(`The server process died while it was starting: ${how}`, {
-    hint:
-      job.verb === "add"
-        ? "nothing is left of it; try --foreground to see what it says"
-        : "the device is as it was; try --foreground to see what the server says",
-  });
+  const words = logFd < 0 ? "" : lastWords(logFd);
+  return new UblkError(
+    `The server process died while it was starting: ${how}${words === "" ? "" : `: ${words}`}`,
+    { hint: job.verb === "add" ? "nothing is left of it" : "the device can be recovered again" },
+  );
 }

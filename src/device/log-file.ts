@@ -1,12 +1,14 @@
 // A daemon's log: its stdout and stderr are this file, which is rotated once so that a run folder
 // in memory never fills.
 
-import { closeSync, fstatSync, openSync, renameSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, renameSync } from "node:fs";
 
 import { dup2 } from "../ffi/libc.ts";
 
 /** The file and its one predecessor together stay below 1 MiB. */
 const FILE_BYTES_MAX = 448 * 1024;
+/** More than a message and its stack. */
+const LAST_BYTES = 8192;
 const ROTATE_CHECK_MS = 10_000;
 
 export class LogFile {
@@ -36,4 +38,15 @@ export class LogFile {
     dup2(fd, 2);
     closeSync(fd);
   }
+}
+
+/** What a daemon that died said last: the last line of its log that begins a message. */
+export function lastWords(fd: number): string {
+  const { size } = fstatSync(fd);
+  const bytes = Buffer.alloc(Math.min(size, LAST_BYTES));
+  readSync(fd, bytes, 0, bytes.length, size - bytes.length);
+  const lines = bytes.toString("utf8").split("\n");
+  // What is indented belongs to the line above: a stack.
+  const line = lines.findLast((text) => /^\S/.test(text)) ?? "";
+  return line.replace(/^\d{4}-\S+Z \w+ /, "");
 }

@@ -1,6 +1,6 @@
 // What a daemon must inherit from before its exec, so that every thread of it has it.
 
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 
 import { CLONE, close, mount, MS, O, open, PR, prctl, setns, unshare } from "../ffi/libc.ts";
 import { peek } from "./processes.ts";
@@ -37,6 +37,8 @@ export function prepareDaemonParent(): Surroundings {
 }
 
 function leaveMountNamespace(): boolean {
+  // In a chroot that is no mount, MS_SLAVE is refused, and the way back would lead out of the chroot.
+  if (!isRootMount()) return false;
   const before = open("/proc/self/ns/mnt", O.RDONLY | O.CLOEXEC);
   if (before < 0) return false;
   const left = unshare(CLONE.NEWNS) === 0;
@@ -45,4 +47,10 @@ function leaveMountNamespace(): boolean {
   if (left && !isSlave) setns(before, CLONE.NEWNS);
   close(before);
   return isSlave;
+}
+
+/** Field 5 is the mount point, as seen from our root. Source: proc_pid_mountinfo(5). */
+function isRootMount(): boolean {
+  const text = peek(() => readFileSync("/proc/self/mountinfo", "utf8")) ?? "";
+  return text.split("\n").some((line) => line.split(" ")[4] === "/");
 }

@@ -56,6 +56,13 @@ export function openDevices(pid: number): number[] {
   });
 }
 
+/** True when one of the process's descriptors shows as `path`; a removed file's ends in " (deleted)". */
+export function hasOpen(pid: number, path: string): boolean {
+  const folder = `/proc/${pid}/fd`;
+  const names = peek(() => readdirSync(folder)) ?? [];
+  return names.some((fd) => peek(() => readlinkSync(`${folder}/${fd}`)) === path);
+}
+
 /** True when the process has the file at `path` mapped into its memory. */
 export function hasMapped(pid: number, path: string): boolean {
   const maps = peek(() => readFileSync(`/proc/${pid}/maps`, "utf8"));

@@ -11,7 +11,11 @@ import { diskPath } from "./disk.ts";
 import { sendByHelper } from "./helper.ts";
 import { diskHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
+import { serverPid } from "./inspect.ts";
+import { isDaemon } from "./self.ts";
 import type { DeviceRecord, Store } from "./store.ts";
+
+const DAEMON_END_MS_MAX = 5000;
 
 export interface RemoveOptions {
   readonly control: Control;
@@ -54,7 +58,9 @@ export async function stopDevice(id: number, options: RemoveOptions): Promise<bo
   void lock;
   const info = await checkedDevice(id, options);
   if (info.state === "DEAD") return false;
+  const pid = serverPid(info);
   await stopDisk(info, options);
+  await daemonEnded(pid);
   return true;
 }
 
@@ -67,12 +73,20 @@ export async function deleteDevice(id: number, options: RemoveOptions): Promise<
   const record = loadIfUsable(options, id);
   const info = await findDevice(control, id);
   if (info === undefined && record !== undefined) return await forget(record, options);
-  await stopDisk(await checkedDevice(id, options), options);
-  await deleteStopped(id, options);
+  const checked = await checkedDevice(id, options);
+  const isOpen = options.force && diskHolders(id).length > 0;
+  const pid = serverPid(checked);
+  await stopDisk(checked, options);
+  await deleteStopped(id, options, { isOpen });
+  await daemonEnded(pid);
 }
 
 /** The second half of `del`: the disk is gone, STOP has returned 0. */
-export async function deleteStopped(id: number, options: RemoveOptions): Promise<void> {
+export async function deleteStopped(
+  id: number,
+  options: RemoveOptions,
+  { isOpen = false } = {},
+): Promise<void> {
   const { control, store } = options;
   const record = loadIfUsable(options, id);
   const { state } = await control.run(getDevInfo, id, undefined);
@@ -81,9 +95,16 @@ export async function deleteStopped(id: number, options: RemoveOptions): Promise
       exitCode: EXIT.busy,
     });
   }
-  await sendByHelper("del", id, options);
+  // DEL_DEV would wait until whoever has the disk open closes it, and only then free the id.
+  await sendByHelper(isOpen ? "del-async" : "del", id, options);
   if (record !== undefined) await forget(record, options);
   store.remove(id);
+}
+
+/** The daemon has let go of everything by now, and ends by itself: whoever looks next sees none. */
+async function daemonEnded(pid: number): Promise<void> {
+  const deadline = performance.now() + DAEMON_END_MS_MAX;
+  while (isDaemon(pid) && performance.now() < deadline) await Bun.sleep(2);
 }
 
 /** The device, if it may be touched: it must be ours, or --force be given. */

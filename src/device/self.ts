@@ -1,5 +1,9 @@
 // Starts this program again: as a daemon, or as a helper that may get stuck in the kernel.
 
+import { readFileSync } from "node:fs";
+
+import { peek } from "./processes.ts";
+
 /** argv[0] of what must outlive everything else: at shutdown, init leaves such a process for last. */
 export const DAEMON_ARGV0 = "@ublk-bun";
 
@@ -11,6 +15,12 @@ export const CLEAN_ENV: Readonly<Record<string, string>> = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   LANG: "C.UTF-8",
 };
+
+/** True while `pid` is one of our daemons and has not ended. */
+export function isDaemon(pid: number): boolean {
+  const words = pid > 0 ? peek(() => readFileSync(`/proc/${pid}/cmdline`, "utf8")) : undefined;
+  return words?.startsWith(`${DAEMON_ARGV0}\0`) ?? false;
+}
 
 /** The command line that runs this program again, compiled or not. */
 export function selfCommand(args: readonly string[]): string[] {

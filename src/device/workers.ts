@@ -22,6 +22,8 @@ export interface WorkersOptions {
   readonly stallTimeoutMs: number;
   /** A Worker is lost: must end the process. */
   readonly onFatal: (reason: string) => never;
+  /** A target threw before the device was live; its queue answers with EIO since. */
+  readonly onBroken: (reason: string) => void;
 }
 
 /** What all Workers of a device are told; the rest is per queue. */
@@ -43,17 +45,20 @@ export class Workers {
   readonly #control: Control;
   readonly #stallTimeoutMs: number;
   readonly #onFatal: (reason: string) => never;
+  readonly #onBroken: (reason: string) => void;
   #workers: QueueWorker[] = [];
   #waiting = new Map<number, (message: FromWorker) => void>();
   #primed = false;
+  #live = false;
   readonly #allGone = Promise.withResolvers<void>();
   /** Resolves when no Worker holds anything of the device any more. */
   readonly gone: Promise<void> = this.#allGone.promise;
 
-  constructor({ control, stallTimeoutMs, onFatal }: WorkersOptions) {
+  constructor({ control, stallTimeoutMs, onFatal, onBroken }: WorkersOptions) {
     this.#control = control;
     this.#stallTimeoutMs = stallTimeoutMs;
     this.#onFatal = onFatal;
+    this.#onBroken = onBroken;
   }
 
   /** Thread ids, in the order of the queues. */
@@ -108,10 +113,24 @@ export class Workers {
     this.#watchStalls();
   }
 
+  /** The device is started: from now on an exception in a target ends the process. */
+  live(): void {
+    this.#live = true;
+    for (const { progress } of this.#workers) progress.markLive();
+  }
+
   /** Tells every Worker to end what its target has begun, start nothing new, and leave. */
   leave(): void {
-    if (!this.#primed) return this.#allGone.resolve();
-    const message: Leave = { kind: "leave" };
+    if (this.#primed) this.#tell({ kind: "leave" });
+    else this.#allGone.resolve();
+  }
+
+  /** Tells every Worker to answer all requests with EIO: whoever waits for one gets on. */
+  refuse(): void {
+    if (this.#primed) this.#tell({ kind: "refuse" });
+  }
+
+  #tell(message: Leave): void {
     for (const { port, ringFd, gone } of this.#workers) {
       if (gone) continue;
       port.postMessage(message);
@@ -142,6 +161,10 @@ export class Workers {
       if (this.#workers.every(({ gone }) => gone)) this.#allGone.resolve();
     }
     if (message.kind === "gone") return;
+    if (message.kind === "broken") {
+      const reason = `queue ${worker.queueId}: ${message.message}`;
+      return this.#live ? this.#onFatal(reason) : this.#onBroken(reason);
+    }
     const answer = this.#waiting.get(worker.queueId);
     this.#waiting.delete(worker.queueId);
     answer?.(message);

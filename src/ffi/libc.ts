@@ -1,11 +1,13 @@
 // The C library's calls that Bun has no API for; each returns a value or a negative errno.
 /* oxlint-disable no-underscore-dangle -- C names stay as they are */
 
-import { dlopen, FFIType, type Pointer, toArrayBuffer } from "bun:ffi";
+import { dlopen, type FFIFunction, FFIType, type Pointer, toArrayBuffer } from "bun:ffi";
+
+import { EXIT, UblkError } from "../errors.ts";
 
 // Variadic functions (open, ioctl, fcntl, prctl, syscall) take these arguments in the same
 // registers as others do, on x86-64 and arm64. An address is a "ptr": numbers pass without BigInt.
-const { symbols: C } = dlopen("libc.so.6", {
+const C = load({
   __errno_location: { args: [], returns: "ptr" },
   open: { args: ["ptr", "i32", "u32"], returns: "i32" }, // pathname, flags, mode
   close: { args: ["i32"], returns: "i32" }, // fd
@@ -31,7 +33,22 @@ const { symbols: C } = dlopen("libc.so.6", {
   sched_setaffinity: { args: ["i32", "u32", "ptr"], returns: "i32" }, // pid, cpusetsize, mask
   syscall: { args: ["i32", "i32", "u32"], returns: "i32" }, // number, arg1, arg2
   _exit: { args: ["i32"], returns: "void" }, // status
-});
+} as const);
+
+function load<T extends Record<string, FFIFunction>>(functions: T) {
+  try {
+    return dlopen("libc.so.6", functions).symbols;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new UblkError(`Cannot call the C library: ${reason}`, {
+      cause,
+      exitCode: EXIT.notSupported,
+      hint: /JIT/.test(reason)
+        ? "unset BUN_JSC_useJIT, and allow executable memory (systemd: MemoryDenyWriteExecute=no)"
+        : "this program needs glibc, with libc.so.6 where the loader finds it",
+    });
+  }
+}
 
 export const O = {
   RDONLY: 0,

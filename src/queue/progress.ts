@@ -1,6 +1,7 @@
 // A page that says how far each queue has come: written by the Workers, read by the main thread's watch.
 //
-// One cache line a queue: [0] rounds (odd while the Worker is busy), [1] requests served.
+// One cache line a queue: [0] rounds (odd while the Worker is busy), [1] requests served, and [2],
+// which main writes: the device is live.
 
 import { viewInt32 } from "../ffi/memory.ts";
 
@@ -36,5 +37,15 @@ export class Progress {
 
   get served(): number {
     return this.line[1]!;
+  }
+
+  /** False while START_DEV may still be under way. */
+  get isLive(): boolean {
+    return this.line[2] === 1;
+  }
+
+  /** Main's: START_DEV is over, or the device is an old one. */
+  markLive(): void {
+    this.line[2] = 1;
   }
 }

@@ -30,7 +30,8 @@ export interface Prime {
 
 /** Sent through the port while the Worker sits in its ring, announced by MSG_RING. */
 export interface Leave {
-  readonly kind: "leave";
+  /** Refuse: answer every request with EIO, for the disk is being taken back. */
+  readonly kind: "leave" | "refuse";
 }
 
 export type ToWorker = Prepare | Prime;
@@ -41,6 +42,8 @@ export type FromWorker =
   | { readonly kind: "prepared"; readonly threadId: number; readonly ringFd: number }
   /** Every FETCH is with the kernel. */
   | { readonly kind: "primed" }
+  /** The target threw before the device was live; every request is refused since. */
+  | { readonly kind: "broken"; readonly message: string }
   /** Ring and descriptors are unmapped: the Worker holds nothing of the device any more. */
   | { readonly kind: "gone" }
   /** Preparing or priming failed; nothing was served. */

@@ -86,6 +86,23 @@ export class Queue implements QueueContext {
     for (let tag = 0; tag < this.depth; tag++) this.command(FETCH, tag, 0);
   }
 
+  /** Lets another handler start the requests that come from now on. */
+  serveWith(handler: RingHandler): void {
+    this.handler = handler;
+  }
+
+  /** Answers what is with the target, and all that comes, with EIO: the disk is being taken back. */
+  refuse(): void {
+    this.serveWith({
+      kind: "ring",
+      start: (tag) => this.complete(tag, -ERRNO.EIO),
+      finish: () => {},
+    });
+    for (let tag = 0; tag < this.depth; tag++) {
+      if (this.owner[tag] === OWNER.target) this.complete(tag, -ERRNO.EIO);
+    }
+  }
+
   /** From now on new requests are kept unstarted: the kernel delivers them again to the next server. */
   drain(): void {
     this.draining = true;

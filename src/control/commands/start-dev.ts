@@ -13,5 +13,9 @@ export const startDev = defineCommand<{ readonly pid: number }>({
     EEXIST: { why: "it is live already, or its previous disk is still open somewhere" },
     EBUSY: { why: "it was stopped while it was being started" },
     EINVAL: { why: "the kernel refuses its parameters or the server's pid" },
+    ETIMEDOUT: {
+      why: "its server does not answer the kernel's first reads",
+      hint: "a longer deadline: --timeout SECONDS",
+    },
   },
 });

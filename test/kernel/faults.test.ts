@@ -1,0 +1,242 @@
+// A server that fails in every way we could think of: its process ends, its disk does not.
+
+import { afterEach, expect, test } from "bun:test";
+import { resolve } from "node:path";
+
+import { daemonPids, ddWords, readBlock, start, untilInFlight } from "../support/crash.ts";
+import {
+  type DeviceReport,
+  leftovers,
+  program,
+  run,
+  runOk,
+  serverPids,
+  TestDevice,
+  ublk,
+  ublkOk,
+  until,
+} from "../support/program.ts";
+
+const FATAL_EXIT = 70;
+/** The block that `--fault-at 1GiB` is about. */
+const FAULT_BLOCK = 2 ** 30 / 4096;
+const misbehave = [process.execPath, resolve(import.meta.dir, "../support/misbehave.ts")];
+
+afterEach(async () => {
+  await until("nothing is left", () => leftovers().length === 0, 20_000).catch(() => {});
+  expect(leftovers()).toEqual([]);
+});
+
+const faulty = (fault: string, ...more: string[]) => [
+  "--target=fault_inject",
+  "-n0",
+  `--fault=${fault}`,
+  "--fault-at=1GiB",
+  ...more,
+];
+
+/** Its server is gone, its disk waits; a read sent now is answered by the next server. */
+async function expectRecoverable(device: TestDevice): Promise<void> {
+  const { state, serverPid } = await device.report();
+  expect({ state, serverPid }).toEqual({ state: "QUIESCED", serverPid: null });
+  await using held = start(...ddWords(device.path, 5));
+  await ublkOk("recover", "0", "--quiet");
+  expect((await held.ended).exitCode).toBe(0);
+  await readBlock(device.path, 9);
+  expect((await device.report()).state).toBe("LIVE");
+}
+
+test.each([
+  ["throw", "thrown on purpose"],
+  ["exit", "its thread ended"],
+  ["thread-exit", "its thread is gone"],
+  ["loop", "busy with one round for 2000 ms"],
+])("a Worker's %s ends the process, and the disk is recovered", async (fault, words) => {
+  const options = faulty(fault, "-q", "2", "--recovery=queue", "--stall-timeout", "2s");
+  await using server = start(program, "add", "--foreground", ...options);
+  await using device = new TestDevice(0);
+  await until("live", async () => (await ublk("list", "0")).stdout.includes("LIVE"));
+  // With --recovery=queue, what the dead server had begun fails: here it would kill the next one.
+  expect((await run(ddWords(device.path, FAULT_BLOCK))).exitCode).toBe(1);
+  const { exitCode, stderr } = await server.ended;
+  expect(stderr).toContain(words);
+  expect(exitCode).toBe(FATAL_EXIT);
+  await expectRecoverable(device);
+});
+
+test.each([
+  ["SIGUSR1", "its thread ended"],
+  ["SIGUSR2", "an uncaught error"],
+  ["SIGWINCH", "an unhandled rejection"],
+] as const)(
+  "main's own failure on %s ends the process, and the disk is recovered",
+  async (signal, words) => {
+    await runOk(...misbehave, "add", "-t", "null", "-n", "0", "-q", "2", "--quiet");
+    await using device = new TestDevice(0);
+    process.kill(await device.serverPid(), signal);
+    await until("its server is gone", () => serverPids(0).length === 0);
+    expect(await Bun.file("/run/ublk-bun/0.log").text()).toContain(words);
+    await expectRecoverable(device);
+  },
+);
+
+test.each(["SIGSEGV", "SIGABRT", "SIGBUS"] as const)(
+  "%s leaves a disk to recover",
+  async (signal) => {
+    await using device = await TestDevice.add("--target", "null", "-n", "0");
+    process.kill(await device.serverPid(), signal);
+    await until("its server is gone", () => serverPids(0).length === 0);
+    await expectRecoverable(device);
+  },
+);
+
+test("a request that kills each server again and again fails with --recovery=reissue too", async () => {
+  await using device = await TestDevice.add(...faulty("throw"));
+  await using dd = start(...ddWords(device.path, FAULT_BLOCK));
+  await until("the first server is gone", () => serverPids(0).length === 0);
+  // The kernel gives it to the next server, which dies of it as well: recover says live, or why not.
+  const second = await ublk("recover", "0", "--quiet");
+  expect([0, 1]).toContain(second.exitCode);
+  await until("the second server is gone", () => serverPids(0).length === 0);
+  expect(dd.running).toBe(true);
+  await ublkOk("del", "0", "--force");
+  expect((await dd.ended).exitCode).toBe(1);
+});
+
+test("a busy main thread and a blocked Worker do not stop the other queues", async () => {
+  const target = faulty("loop", "-q", "2", "--stall-timeout", "0", "--quiet");
+  await runOk(...misbehave, "add", ...target);
+  await using device = new TestDevice(0);
+  const pid = await device.serverPid();
+  process.kill(pid, "SIGURG");
+  const onCpu = (cpu: number, block: number) => [
+    "taskset",
+    "-c",
+    `${cpu}`,
+    ...ddWords(device.path, block),
+  ];
+  await runOk(...onCpu(0, 1));
+  await runOk(...onCpu(1, 2));
+  const { queues } = await device.report();
+  const [mine = -1] = queues[0]!.cpus;
+  const [others = -1] = queues[1]!.cpus;
+  await using blocked = start(...onCpu(mine, FAULT_BLOCK));
+  await untilInFlight(0, 1);
+  for (let block = 10; block < 15; block++) await runOk(...onCpu(others, block));
+  expect(blocked.running).toBe(true);
+  // Without --stall-timeout nobody ends it.
+  expect(await device.serverPid()).toBe(pid);
+  process.kill(pid, "SIGKILL");
+  await until("its server is gone", () => serverPids(0).length === 0);
+});
+
+test("a server that was stopped for longer than the stall timeout has not stalled", async () => {
+  await using device = await TestDevice.add("-t", "null", "-n", "0", "--stall-timeout", "500ms");
+  const pid = await device.serverPid();
+  for (let round = 0; round < 3; round++) {
+    process.kill(pid, "SIGSTOP");
+    await using dd = start(...ddWords(device.path, round));
+    await untilInFlight(0, 1);
+    // The time itself is what is tested.
+    await Bun.sleep(1000);
+    process.kill(pid, "SIGCONT");
+    expect((await dd.ended).exitCode).toBe(0);
+  }
+  expect(await device.serverPid()).toBe(pid);
+  expect((await device.report()).state).toBe("LIVE");
+});
+
+/** What must hold while device 0's server `pid` sits on one request. */
+async function expectStuckButSane(pid: number): Promise<void> {
+  const open = await ublk("del", "0", "--timeout", "3s");
+  expect(open.stderr).toContain("(dd)");
+  expect(open.exitCode).toBe(5);
+  const [stop, del] = await Promise.all([
+    ublk("stop", "0", "--force", "--timeout", "2s"),
+    ublk("add", "-t", "null", "-n", "1", "--quiet"),
+  ]);
+  expect(del.stderr).toBe("");
+  expect(stop.stderr).toContain(`pid ${pid} (ublk-bun) still holds 1 request`);
+  expect(stop.exitCode).toBe(124);
+  const again = await ublk("del", "0", "--force", "--timeout", "2s");
+  expect(again.stderr).toContain(`pid ${pid} (ublk-bun) still holds 1 request`);
+  expect(again.exitCode).toBe(124);
+  const recover = await ublk("recover", "0", "--timeout", "2s");
+  expect(recover.stderr).toContain(`pid ${pid}`);
+  expect(recover.exitCode).toBe(6);
+  const reports = JSON.parse(await ublkOk("list", "--json")) as DeviceReport[];
+  expect(reports.map(({ id }) => id)).toEqual([0, 1]);
+  await ublkOk("del", "1");
+  expect((await ublk("list", "0")).stdout).toContain("dev id 0");
+}
+
+test("a server that never answers: every command ends in time, its death frees all", async () => {
+  await using device = await TestDevice.add(...faulty("swallow"));
+  const pid = await device.serverPid();
+  await using dd = start(...ddWords(device.path, FAULT_BLOCK));
+  await untilInFlight(0, 1);
+  await expectStuckButSane(pid);
+  process.kill(pid, "SIGKILL");
+  // The waiting STOP ends it: the disk is gone, and what waited for it fails.
+  expect((await dd.ended).exitCode).toBe(1);
+  await until("no process of ours", () => daemonPids().length === 0);
+  await ublkOk("del", "0");
+});
+
+test("a stopped server: the same, and when it goes on it answers", async () => {
+  await using device = await TestDevice.add("-t", "null", "-n", "0");
+  const pid = await device.serverPid();
+  process.kill(pid, "SIGSTOP");
+  await using dd = start(...ddWords(device.path, 1));
+  await untilInFlight(0, 1);
+  await expectStuckButSane(pid);
+  process.kill(pid, "SIGCONT");
+  expect((await dd.ended).exitCode).toBe(0);
+  await until("no process of ours", () => daemonPids().length === 0);
+  await ublkOk("del", "0");
+});
+
+test("del of an idle disk whose server is stopped names that server; killing it frees all", async () => {
+  await using device = await TestDevice.add("-t", "null", "-n", "0");
+  const pid = await device.serverPid();
+  process.kill(pid, "SIGSTOP");
+  const { exitCode, stderr } = await ublk("del", "0", "--timeout", "3s");
+  expect(stderr).toContain(`pid ${pid} (ublk-bun) still holds the device`);
+  expect(stderr).toContain("kill -9");
+  expect(exitCode).toBe(124);
+  await ublkOk("add", "-t", "null", "-n", "1", "--quiet");
+  await ublkOk("del", "1");
+  process.kill(pid, "SIGKILL");
+  await until("the waiting DEL ends", async () => (await ublk("list")).stdout === "");
+  await ublkOk("del", "0");
+});
+
+test("SIGTERM to a server that sits on a request is refused; a second one lets go", async () => {
+  await using device = await TestDevice.add(...faulty("swallow", "--recovery=queue"));
+  const pid = await device.serverPid();
+  await using dd = start(...ddWords(device.path, FAULT_BLOCK));
+  await untilInFlight(0, 1);
+  process.kill(pid, "SIGTERM");
+  const log = () => Bun.file("/run/ublk-bun/0.log").text();
+  await until("it says why not", async () => (await log()).includes("asked to end, but"));
+  expect(await log()).toContain("(dd)");
+  process.kill(pid, "SIGTERM");
+  await until("its server is gone", () => serverPids(0).length === 0);
+  expect((await dd.ended).exitCode).toBe(1);
+  await expectRecoverable(device);
+});
+
+test("add of a disk whose first read is never answered ends at its deadline, and takes it back", async () => {
+  const options = ["--target", "fault_inject", "-n", "0", "--fault", "swallow", "--fault-at", "0"];
+  const { exitCode, stderr } = await ublk("add", ...options, "--timeout", "3s");
+  // Linux 6.12 reads the partition table inside START_DEV; later ones after it.
+  expect(stderr).toMatch(/START_DEV of device 0 did not end within 3 s|cannot be read within 3 s/);
+  expect(exitCode).toBe(124);
+});
+
+test("add of a disk whose target throws at the first read says so, and takes it back", async () => {
+  const options = ["--target", "fault_inject", "-n", "0", "--fault", "throw", "--fault-at", "0"];
+  const { exitCode, stderr } = await ublk("add", ...options);
+  expect(stderr).toContain("fault_inject: thrown on purpose");
+  expect(exitCode).toBe(1);
+});

@@ -1,0 +1,65 @@
+// A second holder of /dev/ublkc0, such as a child that inherited it, keeps the kernel from giving the
+// device to a new server: recover waits, says who it is, and gives up at its deadline.
+
+import { afterEach, expect, test } from "bun:test";
+
+import { killNow, readBlock, recordText, startUblk } from "../support/crash.ts";
+import { leftovers, repository, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+/** A process with a copy of the server's descriptor; `release` ends it. */
+async function holdCharDevice(device: TestDevice) {
+  const words = [`${repository}/test/support/keep-fd.ts`, String(await device.serverPid())];
+  const child = Bun.spawn([process.execPath, ...words, `/dev/ublkc${device.id}`], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const { value } = await child.stdout.getReader().read();
+  expect(Buffer.from(value ?? []).toString()).toBe("held\n");
+  const release = async () => {
+    child.kill("SIGKILL");
+    await child.exited;
+  };
+  return { pid: child.pid, release, [Symbol.asyncDispose]: release };
+}
+
+test("recover waits for whoever holds the device, names it, ends with 5, works afterwards", async () => {
+  await using device = await TestDevice.add("null", "-n0", "-q2");
+  await using holder = await holdCharDevice(device);
+  const record = recordText(0);
+  killNow(0);
+  const held = new RegExp(`/dev/ublkc0 is held by pid ${holder.pid} \\(\\w+\\)`);
+  const waited = await ublk("recover", "0", "--timeout=3s");
+  expect(waited).toMatchObject({ exitCode: 5, stdout: "" });
+  expect(waited.milliseconds).toBeGreaterThan(3000);
+  const [note, error] = waited.stderr.split("\n");
+  expect(note).toMatch(/waiting/);
+  expect(note).toMatch(held);
+  expect(error).toMatch(/cannot be recovered yet/);
+  expect(error).toMatch(held);
+  // Nobody serves it, and nothing has been changed: 7.3 calls such a device LIVE, 6.12 QUIESCED.
+  expect(await device.report()).toMatchObject({ serverPid: null, restarts: 0 });
+  expect(recordText(0)).toBe(record);
+
+  await using recover = startUblk("recover", "0");
+  await until("the note", () => held.test(recover.stderr()));
+  await holder.release();
+  const { exitCode, stdout } = await recover.ended;
+  expect(exitCode).toBe(0);
+  expect(stdout).toContain("restarts 1\n");
+  await readBlock(device.path);
+});
+
+test("recover works at once when the holder is gone before it begins; Ctrl-C ends the wait", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  await using holder = await holdCharDevice(device);
+  killNow(0);
+  await using recover = startUblk("recover", "0");
+  await until("the note", () => recover.stderr().includes("waiting"));
+  recover.kill("SIGINT");
+  const { exitCode, stderr } = await recover.ended;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 130 });
+  await holder.release();
+  expect(await ublkOk("recover", "0")).toContain("restarts 1\n");
+  await readBlock(device.path);
+});

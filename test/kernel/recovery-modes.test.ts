@@ -1,0 +1,129 @@
+// What an application sees of a crash in each --recovery mode, and of stop and del while it waits.
+
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, writeFileSync } from "node:fs";
+
+import {
+  ddWords,
+  killNow,
+  readBlock,
+  recordPath,
+  recordText,
+  start,
+  untilInFlight,
+} from "../support/crash.ts";
+import { hasFeature, leftovers, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
+
+const FAULT_BLOCK = 1000;
+const OTHER_BLOCK = 5;
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+/** A disk whose server takes requests for block FAULT_BLOCK and never answers them. */
+const addSwallowing = (recovery: string) =>
+  TestDevice.add(
+    ...["fault_inject", "-n0", "--fault=swallow", `--fault-at=${FAULT_BLOCK * 4096}`],
+    `--recovery=${recovery}`,
+  );
+
+/** Requests that the server has taken: one of each kind, and it answers what comes after them. */
+async function delivered(device: TestDevice) {
+  const read = start(...ddWords(device.path, FAULT_BLOCK));
+  const write = start(...ddWords(device.path, FAULT_BLOCK, "write"));
+  await untilInFlight(device.id, 2);
+  await readBlock(device.path, OTHER_BLOCK);
+  return [read, write];
+}
+
+/** The next server shall not swallow them again. */
+function mendTarget(id: number): void {
+  const record = JSON.parse(recordText(id));
+  record.spec.faultAtBytes = 2 ** 37;
+  writeFileSync(recordPath(id), JSON.stringify(record));
+}
+
+async function expectEio({ ended }: ReturnType<typeof start>): Promise<void> {
+  const { exitCode, stderr } = await ended;
+  expect({ exitCode, stderr }).toEqual({
+    exitCode: 1,
+    stderr: expect.stringContaining("Input/output error"),
+  });
+}
+
+const expectOk = async ({ ended }: ReturnType<typeof start>) =>
+  expect(await ended).toMatchObject({ exitCode: 0, stderr: "" });
+
+test("reissue: what the dead server had, and what came later, is done by the next one", async () => {
+  await using device = await addSwallowing("reissue");
+  const before = await delivered(device);
+  killNow(0);
+  await device.untilState("QUIESCED");
+  const later = start(...ddWords(device.path, OTHER_BLOCK));
+  await untilInFlight(0, 3);
+  mendTarget(0);
+  expect([...before, later].every(({ running }) => running)).toBeTrue();
+  await ublkOk("recover", "0");
+  for (const dd of [...before, later]) await expectOk(dd);
+});
+
+test("queue: what the dead server had fails, what came later is done by the next one", async () => {
+  await using device = await addSwallowing("queue");
+  const before = await delivered(device);
+  killNow(0);
+  for (const dd of before) await expectEio(dd);
+  await device.untilState("QUIESCED");
+  const later = start(...ddWords(device.path, OTHER_BLOCK));
+  await untilInFlight(0, 1);
+  await ublkOk("recover", "0");
+  await expectOk(later);
+});
+
+test("fail: both fail at once, and recover brings the disk back; 6.12 does not have it", async () => {
+  if (!(await hasFeature("USER_RECOVERY_FAIL_IO"))) {
+    const { exitCode, stderr } = await ublk("add", "null", "--recovery=fail");
+    expect(exitCode).toBe(4);
+    expect(stderr).toMatch(/does not have --recovery=fail .*Linux 6\.13/);
+    return;
+  }
+  await using device = await addSwallowing("fail");
+  const before = await delivered(device);
+  killNow(0);
+  for (const dd of before) await expectEio(dd);
+  await device.untilState("FAIL_IO");
+  const { exitCode, stderr } = await start(...ddWords(device.path, OTHER_BLOCK)).ended;
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(/error reading/);
+  expect(await ublkOk("recover", "0")).toContain("state LIVE");
+  await readBlock(device.path, OTHER_BLOCK);
+});
+
+test("none: both fail, the disk goes away, and only del is left", async () => {
+  await using device = await addSwallowing("none");
+  const before = await delivered(device);
+  killNow(0);
+  for (const dd of before) await expectEio(dd);
+  await until("the disk is gone", () => !existsSync(device.path));
+  const later = await start(...ddWords(device.path, OTHER_BLOCK)).ended;
+  expect(later.stderr).toContain("No such file");
+  expect((await device.report()).state).toBe("DEAD");
+  expect((await ublk("recover", "0")).exitCode).toBe(6);
+  await ublkOk("del", "0");
+});
+
+test.each(["stop", "del"])("%s of a QUIESCED disk with I/O waiting", async (verb) => {
+  await using device = await TestDevice.add("null", "-n0");
+  killNow(0);
+  await device.untilState("QUIESCED");
+  const waiting = start(...ddWords(device.path, OTHER_BLOCK));
+  await untilInFlight(0, 1);
+  const refused = await ublk(verb, "0");
+  expect(refused).toMatchObject({ exitCode: 5, stdout: "" });
+  expect(refused.stderr).toContain(`open in pid ${waiting.pid} (dd)`);
+  expect(waiting.running).toBeTrue();
+  expect((await device.report()).state).toBe("QUIESCED");
+  await ublkOk(verb, "0", "--force");
+  const { exitCode, stderr } = await waiting.ended;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  if (verb === "stop") expect((await device.report()).state).toBe("DEAD");
+  else expect(leftovers()).toEqual([]);
+});

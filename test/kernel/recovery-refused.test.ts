@@ -1,0 +1,102 @@
+// What recover, stop and del do not touch: devices that cannot be recovered, and other tools' devices.
+
+import { afterEach, expect, test } from "bun:test";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+
+import { killNow, readBlock, recordPath, recordText } from "../support/crash.ts";
+import { buildKublk } from "../support/peer.ts";
+import { leftovers, runOk, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
+
+const kublk = await buildKublk();
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+/** The command ends with `exitCode` and says all of `sentences`; stdout stays empty. */
+async function expectRefused(words: string[], exitCode: number, ...sentences: (string | RegExp)[]) {
+  const outcome = await ublk(...words);
+  expect({ words, ...outcome, milliseconds: 0 }).toMatchObject({ exitCode, stdout: "" });
+  for (const sentence of sentences) expect(outcome.stderr).toMatch(sentence);
+}
+
+test("a record that is missing, damaged, newer, another device's or another boot's: 6", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  killNow(0);
+  await device.untilState("QUIESCED");
+  const path = recordPath(0);
+  const good = recordText(0);
+  const record = JSON.parse(good);
+  const bad: [string, RegExp][] = [
+    ["", /is not usable/],
+    [good.slice(0, good.length / 2), /is not usable/],
+    ["no JSON at all", /is not usable/],
+    [JSON.stringify({ ...record, version: 2 }), /version 2, this program reads version 1/],
+    [JSON.stringify({ ...record, id: 1 }), /of device 1/],
+    [JSON.stringify({ ...record, bootId: "another" }), /not ours/],
+    [JSON.stringify({ ...record, identity: "0123456789abcdef" }), /not ours.*another tool/],
+  ];
+  for (const [text, sentence] of bad) {
+    writeFileSync(path, text);
+    await expectRefused(["recover", "0"], 6, sentence, /ublk-bun del 0 --force/);
+    expect(readFileSync(path, "utf8")).toBe(text);
+  }
+  rmSync(path);
+  await expectRefused(["recover", "0"], 6, /no record/, /ublk-bun del 0 --force/);
+  await expectRefused(["stop", "0"], 6, /no record/, /--force/);
+  await expectRefused(["del", "0"], 6, /no record/, /--force/);
+  // All of that has changed nothing: with its record back the device is recovered.
+  writeFileSync(path, good);
+  expect(await ublkOk("recover", "0")).toContain("restarts 1\n");
+  await readBlock(device.path);
+});
+
+test("without recovery, stopped, not there", async () => {
+  await expectRefused(["recover", "0"], 3, /no such device/);
+  {
+    await using device = await TestDevice.add("null", "-n0", "--recovery=none");
+    await expectRefused(["recover", "0"], 6, /is live: pid \d+/);
+    killNow(0);
+    await expectRefused(["recover", "0"], 6, /without recovery/, /ublk-bun del 0/);
+    await device.untilState("DEAD");
+    await expectRefused(["recover", "0"], 6, /without recovery/, /ublk-bun del 0/);
+    await ublkOk("del", "0");
+  }
+  await using device = await TestDevice.add("null", "-n0");
+  await ublkOk("stop", "0");
+  await expectRefused(["recover", "0"], 6, /DEAD.*stopped/, /ublk-bun del 0/);
+  expect((await device.report()).state).toBe("DEAD");
+});
+
+test("another tool's device 0 while our record lies there is touched by --force alone", async () => {
+  let record = "";
+  {
+    await using device = await TestDevice.add("null", "-n0");
+    record = recordText(0);
+    await ublkOk("del", String(device.id));
+  }
+  const path = recordPath(0);
+  for (const left of [record, undefined]) {
+    await runOk(kublk, "add", "-t", "null", "-n", "0", "-q", "1");
+    await using device = new TestDevice(0);
+    if (left !== undefined) writeFileSync(path, left);
+    const why = left === undefined ? /not ours: there is no record/ : /not ours: another tool/;
+    await expectRefused(["recover", "0"], 6, /is live: pid \d+ \(kublk\)/);
+    await expectRefused(["stop", "0"], 6, why, /--force/);
+    await expectRefused(["del", "0"], 6, why, /--force/);
+    expect(await device.report()).toMatchObject({ state: "LIVE", ours: false, target: null });
+    if (left !== undefined) expect(readFileSync(path, "utf8")).toBe(left);
+    await readBlock(device.path);
+    if (left !== undefined) await ublkOk("stop", "0", "--force");
+    await ublkOk("del", "0", "--force");
+    await until("everything is gone", () => leftovers().length === 0);
+  }
+});
+
+test("another tool's dead device 0 is not recovered either", async () => {
+  await runOk(kublk, "add", "-t", "null", "-n", "0", "-q", "1", "-r", "1");
+  await using device = new TestDevice(0);
+  killNow(0);
+  await device.untilState("QUIESCED");
+  await expectRefused(["recover", "0"], 6, /not ours: there is no record/);
+  await expectRefused(["del", "0"], 6, /not ours: there is no record/, /--force/);
+  expect(await device.report()).toMatchObject({ state: "QUIESCED", serverPid: null });
+});

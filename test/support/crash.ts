@@ -1,0 +1,93 @@
+// What the recovery tests do to a server and its disk: kill, watch, read in the background.
+
+import { readdirSync, readFileSync } from "node:fs";
+
+import { program, runOk, serverPids, until } from "./program.ts";
+
+export const recordPath = (id: number) => `/run/ublk-bun/${id}.json`;
+export const recordText = (id: number) => readFileSync(recordPath(id), "utf8");
+
+/** kill -9 for whoever serves device `id`, without waiting for anything. */
+export function killNow(id: number): number {
+  const [pid] = serverPids(id);
+  if (pid === undefined) throw new Error(`nobody serves device ${id}`);
+  process.kill(pid, "SIGKILL");
+  return pid;
+}
+
+/** A command that goes on while the test does something else. */
+export interface Background extends AsyncDisposable {
+  readonly pid: number;
+  readonly running: boolean;
+  /** What it has written to stderr so far. */
+  readonly stderr: () => string;
+  kill(signal: NodeJS.Signals): void;
+  readonly ended: Promise<{ exitCode: number; stdout: string; stderr: string }>;
+}
+
+export function start(...command: string[]): Background {
+  const child = Bun.spawn(command, { stdio: ["ignore", "pipe", "pipe"] });
+  let stderr = "";
+  const collect = async () => {
+    const decoder = new TextDecoder();
+    for await (const chunk of child.stderr) stderr += decoder.decode(chunk, { stream: true });
+  };
+  const ended = Promise.all([new Response(child.stdout).text(), collect(), child.exited]).then(
+    ([stdout, , exitCode]) => ({ exitCode, stdout, stderr }),
+  );
+  return {
+    pid: child.pid,
+    get running() {
+      return child.exitCode === null && child.signalCode === null;
+    },
+    stderr: () => stderr,
+    kill: (signal) => child.kill(signal),
+    ended,
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+  };
+}
+
+/** `ublk-bun WORD…` in the background. */
+export const startUblk = (...words: string[]) => start(program, ...words);
+
+/** dd's words for one direct 4 KiB request at block `block` of disk `path`. */
+export function ddWords(path: string, block: number, direction: "read" | "write" = "read") {
+  const files =
+    direction === "read"
+      ? [`if=${path}`, "of=/dev/null", "iflag=direct", `skip=${block}`]
+      : ["if=/dev/zero", `of=${path}`, "oflag=direct", "conv=notrunc", `seek=${block}`];
+  return ["dd", ...files, "bs=4k", "count=1", "status=none"];
+}
+
+/** One direct read, which must succeed. */
+export const readBlock = (path: string, block = 0) => runOk(...ddWords(path, block));
+
+/** Processes that serve a device, begin to, or end, by the name that they go by. */
+export function daemonPids(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8").startsWith("@ublk-bun");
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+
+/** Requests that the block layer has given to the disk's driver. */
+export function inFlight(id: number): number {
+  const words = readFileSync(`/sys/block/ublkb${id}/inflight`, "utf8").trim().split(/\s+/);
+  return words.reduce((sum, word) => sum + Number(word), 0);
+}
+
+/** Waits until `count` requests are in flight. */
+export const untilInFlight = (id: number, count: number) =>
+  until(`${count} in flight`, () => inFlight(id) === count);
+
+export const median = (numbers: readonly number[]) =>
+  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
