@@ -71,7 +71,18 @@ export function mountsOf(pid: number | "self", numbers: readonly string[]): stri
 
 function stackedOn(name: string): string[] {
   const holders = peek(() => readdirSync(`/sys/class/block/${name}/holders`)) ?? [];
-  return holders.map((holder) => `used by /dev/${holder}`);
+  return [...holders, ...loopsOver(`/dev/${name}`)].map((holder) => `used by /dev/${holder}`);
+}
+
+/** A loop device is nobody's holder: only its own folder names what it lies on. */
+function loopsOver(path: string): string[] {
+  const disks = peek(() => readdirSync("/sys/block")) ?? [];
+  return disks
+    .filter((disk) => disk.startsWith("loop"))
+    .filter((loop) => {
+      const file = peek(() => readFileSync(`/sys/block/${loop}/loop/backing_file`, "utf8"));
+      return file?.trim() === path;
+    });
 }
 
 function isSwap(path: string): boolean {

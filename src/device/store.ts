@@ -1,7 +1,9 @@
 // Recovery records and device locks in the run folder: what a new server must know of a dead one.
 
 import {
+  accessSync,
   closeSync,
+  constants,
   existsSync,
   fstatSync,
   fsyncSync,
@@ -78,12 +80,13 @@ export class Store {
     return join(this.dir, `${id}.log`);
   }
 
-  /** Makes the folder. Throws UblkError where it cannot. */
+  /** Makes the folder. Throws UblkError where it cannot, or cannot write in it. */
   prepare(): void {
     try {
       mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+      accessSync(this.dir, constants.W_OK | constants.X_OK);
     } catch (cause) {
-      throw new UblkError(`Cannot make the run folder "${this.dir}": ${reason(cause)}`, {
+      throw new UblkError(`Cannot use the run folder "${this.dir}": ${reason(cause)}`, {
         cause,
         hint: "run it as root, or give a writable folder with --run-dir",
       });

@@ -104,7 +104,7 @@ test("a request that kills each server again and again fails with --recovery=rei
 });
 
 test("a busy main thread and a blocked Worker do not stop the other queues", async () => {
-  const target = faulty("loop", "-q", "2", "--stall-timeout", "0", "--quiet");
+  const target = faulty("loop", "-q", "2", "--stall-timeout=0", "--recovery=queue", "--quiet");
   await runOk(...misbehave, "add", ...target);
   await using device = new TestDevice(0);
   const pid = await device.serverPid();

@@ -22,15 +22,7 @@ import {
 afterEach(() => expect(leftovers()).toEqual([]));
 
 /** Every command that needs the driver. */
-const COMMANDS = [
-  ["add", "--target", "null"],
-  ["recover", "0"],
-  ["list"],
-  ["list", "0"],
-  ["stop", "0"],
-  ["del", "0"],
-  ["features"],
-] as const;
+const COMMANDS = [["add", "--target", "null"], ["recover", "0"], ["list"], ["del", "0"]] as const;
 
 /** Every command ends like this, and what needs no driver works. */
 async function expectRefused(
@@ -45,7 +37,6 @@ async function expectRefused(
   }
   expect((await runHere(["--version"])).exitCode).toBe(0);
   expect((await runHere(["help"])).exitCode).toBe(0);
-  expect((await runHere(["add", "--help"])).exitCode).toBe(0);
 }
 
 /** A device's whole life, by commands made with `command`. */
@@ -111,13 +102,10 @@ test("without io_uring every command names the sysctl", async () => {
   await expectRefused((words) => ublk(...words), expected);
 });
 
-test("without executable memory files a library of the host's will do", async () => {
+test("memory files that may not be executed hold the library all the same", async () => {
   using refused = sysctl("vm.memfd_noexec", "2");
   void refused;
-  const expected = { exitCode: 4, sentence: "vm.memfd_noexec" };
-  await expectRefused((words) => ublk(...words), expected);
-  const liburing = `${repository}/dist/liburing.so.2`;
-  await expectWholeLife((...words) => [program, ...words, "--liburing", liburing]);
+  await expectWholeLife((...words) => [program, ...words]);
 });
 
 test("--liburing and UBLK_BUN_LIBURING: a good one, none, and something else", async () => {
@@ -144,7 +132,7 @@ test("a run folder that cannot be written is an error before anything is done", 
   await runOk("mount", "-t", "tmpfs", "-o", "ro", "ro", "/mnt");
   writeFileSync("/tmp/file", "");
   try {
-    for (const folder of ["/mnt/run", "/mnt", "/tmp/file", "/proc/run"]) {
+    for (const folder of ["/mnt/run", "/mnt", "/tmp/file"]) {
       const { exitCode, stderr } = await ublk("add", "-t", "null", "--run-dir", folder);
       expect(stderr).toContain(`run folder "${folder}"`);
       expect(stderr).toContain("--run-dir");

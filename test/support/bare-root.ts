@@ -37,7 +37,7 @@ export class BareRoot implements AsyncDisposable {
 
   /** The command that runs `ublk-bun WORD…` in it, with no environment at all. */
   command(...words: string[]): string[] {
-    return ["env", "-i", "chroot", this.path, "/ublk-bun", ...words];
+    return ["env", "-i", Bun.which("chroot") ?? "chroot", this.path, "/ublk-bun", ...words];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
