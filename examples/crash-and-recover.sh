@@ -33,8 +33,7 @@ printf '\n# No server, the disk is still there, and fio waits.\n'
 typed ublk-bun recover 0
 type_out wait
 wait $io_pid || failed "fio saw an error"
-printf '# fio ended with status 0: '
-grep -E 'err=' /run/demo-fio.txt | sed 's/^[^(]*(//'
+printf '# fio ended with status 0: %s\n' "$(grep -o 'err= *[0-9]*' /run/demo-fio.txt)"
 
 typed ublk-bun del 0
 printf '\nNothing was lost.\n'
