@@ -1,22 +1,16 @@
-// Entry of the program: runs the command line; an error becomes one line, a hint and an exit code.
+// Entry of the program. What needs nothing but the program itself is answered before the rest of it
+// is even loaded.
 
-import { run } from "./cli/run.ts";
-import { EXIT, UblkError } from "./errors.ts";
-import { log } from "./log.ts";
+import packageJson from "../package.json" with { type: "json" };
 
-function report(error: unknown): number {
-  if (error instanceof UblkError) {
-    log.error(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
-    return error.exitCode;
-  }
-  // Not foreseen: the stack is what whoever mends it needs.
-  log.error(error);
-  return EXIT.failed;
-}
+const words = process.argv.slice(2);
 
-try {
-  await run(process.argv.slice(2));
+if (words[0] === "--version" || words[0] === "-V") {
+  // Bun's own: process.stdout, or even node:fs, would cost more than all the rest.
+  // oxlint-disable-next-line no-console
+  console.log(packageJson.version);
   process.exit();
-} catch (error) {
-  process.exit(report(error));
 }
+
+const { runToExitCode } = await import("./cli/run.ts");
+process.exit(await runToExitCode(words));

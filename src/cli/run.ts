@@ -1,18 +1,34 @@
-// Runs one command line: finds the subcommand, checks its words, runs it.
+// Runs one command line: finds the subcommand, checks its words, runs it; an error becomes one line,
+// a hint and an exit code.
 
 import { runCommand } from "citty";
 
-import packageJson from "../../package.json" with { type: "json" };
-import { UsageError } from "../errors.ts";
+import { EXIT, UblkError, UsageError } from "../errors.ts";
+import { log } from "../log.ts";
 import { subcommands } from "./commands/index.ts";
 import { print } from "./output.ts";
 import { closest, strictWords } from "./strict.ts";
 
-/** `words` are those after the program's name. Throws UblkError, whose exit code is the program's. */
-export async function run(words: readonly string[]): Promise<void> {
+/** `words` are those after the program's name. */
+export async function runToExitCode(words: readonly string[]): Promise<number> {
+  try {
+    await run(words);
+    return Number(process.exitCode ?? EXIT.ok);
+  } catch (error) {
+    if (error instanceof UblkError) {
+      log.error(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
+      return error.exitCode;
+    }
+    // Not foreseen: the stack is what whoever mends it needs.
+    log.error(error);
+    return EXIT.failed;
+  }
+}
+
+/** Throws UblkError, whose exit code is the program's. */
+async function run(words: readonly string[]): Promise<void> {
   const [first, ...rest] = words;
   if (first === undefined) throw new UsageError("Which command?", "see: ublk-bun help");
-  if (first === "--version" || first === "-V") return print(packageJson.version);
   if (first === "--help" || first === "-h") return print(await help());
   const name = first.replaceAll("_", "-");
   const subcommand = subcommands.find((known) => known.name === first || known.name === name);

@@ -4,7 +4,7 @@
 import { delDev, delDevAsync, stopDev, tryStopDev } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { commandError } from "../control/diagnosis.ts";
-import { EXIT, KernelError } from "../errors.ts";
+import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { close, O, open } from "../ffi/libc.ts";
 import { diskPath, inFlight } from "./disk.ts";
@@ -39,20 +39,24 @@ export async function sendByHelper(
   // Once the kernel has begun to take the disk down, sysfs may not tell any more.
   const requestsBefore = inFlight(id);
   const helper = Bun.spawn(selfCommand([SEND_COMMAND, verb, String(id), liburing]), {
-    stdio: ["ignore", "pipe", "inherit"],
+    // Nothing of the caller's: whoever reads our output to its end must not wait for a stuck helper.
+    stdio: ["ignore", "pipe", "pipe"],
     env: { ...CLEAN_ENV },
     cwd: "/",
     detached: true,
   });
   const { promise: deadline, resolve } = Promise.withResolvers<undefined>();
   const timer = setTimeout(() => resolve(undefined), timeoutMs);
-  const answer = await Promise.race([new Response(helper.stdout).text(), deadline]);
+  const outputs = [helper.stdout, helper.stderr].map((stream) => new Response(stream).text());
+  const [answer, complaint] = (await Promise.race([Promise.all(outputs), deadline])) ?? [];
   clearTimeout(timer);
   if (answer === undefined) {
     helper.unref();
     throw stuckError(verb, id, timeoutMs, { helper: helper.pid, requestsBefore });
   }
-  const errno = Number(answer || ERRNO.ECANCELED);
+  if (answer === "")
+    throw new UblkError(`${TRAPPED[verb].name} was not sent: ${complaint?.trim()}`);
+  const errno = Number(answer);
   if (errno !== 0) throw commandError(TRAPPED[verb], id, errno);
 }
 

@@ -1,6 +1,7 @@
 // What /proc tells of other processes: whether one lives, and what it holds open.
 
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { basename } from "node:path";
 
 /** An errand in /proc may lose its process at any moment: then there is nothing to say of it. */
 export function peek<T>(look: () => T): T | undefined {
@@ -41,30 +42,41 @@ export function processIds(): number[] {
 export function openersOf(path: string): number[] {
   return processIds().filter((pid) => {
     const fds = peek(() => readdirSync(`/proc/${pid}/fd`)) ?? [];
-    const links = fds.map((fd) => peek(() => readlinkSync(`/proc/${pid}/fd/${fd}`)));
-    return pid !== process.pid && links.includes(path);
+    return pid !== process.pid && fds.some((fd) => isOpenAs(`/proc/${pid}/fd/${fd}`, path));
   });
 }
 
-/** The device numbers of what a process holds open below /dev; no file is opened for it. */
+/** By inode: in another mount namespace the way to the same file begins elsewhere. */
+function isOpenAs(link: string, path: string): boolean {
+  const there = peek(() => readlinkSync(link));
+  if (!there?.endsWith(`/${basename(path)}`)) return false;
+  const ours = peek(() => statSync(path));
+  const theirs = peek(() => statSync(link));
+  return ours !== undefined && theirs?.ino === ours.ino && theirs.dev === ours.dev;
+}
+
+/** The device numbers of what a process holds open below /dev; nothing else is even looked at. */
 export function openDevices(pid: number): number[] {
   const folder = `/proc/${pid}/fd`;
   return (peek(() => readdirSync(folder)) ?? []).flatMap((fd) => {
     const path = peek(() => readlinkSync(`${folder}/${fd}`));
-    if (!path?.startsWith("/dev/")) return [];
+    // In a container, or in a mount namespace of its own, the way there has another beginning.
+    if (!path?.startsWith("/dev/") && !/\/ublk[^/]*$/.test(path ?? "")) return [];
     return peek(() => statSync(`${folder}/${fd}`).rdev) ?? [];
   });
 }
 
-/** True when one of the process's descriptors shows as `path`; a removed file's ends in " (deleted)". */
+/** True when one of the process's descriptors shows as a file of `path`'s name; a removed file's ends in " (deleted)". */
 export function hasOpen(pid: number, path: string): boolean {
   const folder = `/proc/${pid}/fd`;
   const names = peek(() => readdirSync(folder)) ?? [];
-  return names.some((fd) => peek(() => readlinkSync(`${folder}/${fd}`)) === path);
+  const end = `/${basename(path)}`;
+  return names.some((fd) => peek(() => readlinkSync(`${folder}/${fd}`))?.endsWith(end) ?? false);
 }
 
-/** True when the process has the file at `path` mapped into its memory. */
+/** True when the process has a file of `path`'s name mapped into its memory. */
 export function hasMapped(pid: number, path: string): boolean {
   const maps = peek(() => readFileSync(`/proc/${pid}/maps`, "utf8"));
-  return maps?.split("\n").some((line) => line.endsWith(` ${path}`)) ?? false;
+  const end = `/${basename(path)}`;
+  return maps?.split("\n").some((line) => line.endsWith(end)) ?? false;
 }

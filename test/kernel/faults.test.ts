@@ -35,11 +35,22 @@ const faulty = (fault: string, ...more: string[]) => [
   ...more,
 ];
 
+/** One direct read in the background. Its scope does not wait for it: the device's end ends it. */
+function request(device: TestDevice, block: number, cpu?: number) {
+  const pinned = cpu === undefined ? [] : ["taskset", "-c", `${cpu}`];
+  const dd = start(...pinned, ...ddWords(device.path, block));
+  return {
+    ended: dd.ended,
+    isWaiting: () => dd.running,
+    [Symbol.dispose]: () => dd.kill("SIGKILL"),
+  };
+}
+
 /** Its server is gone, its disk waits; a read sent now is answered by the next server. */
 async function expectRecoverable(device: TestDevice): Promise<void> {
   const { state, serverPid } = await device.report();
   expect({ state, serverPid }).toEqual({ state: "QUIESCED", serverPid: null });
-  await using held = start(...ddWords(device.path, 5));
+  using held = request(device, 5);
   await ublkOk("recover", "0", "--quiet");
   expect((await held.ended).exitCode).toBe(0);
   await readBlock(device.path, 9);
@@ -92,13 +103,13 @@ test.each(["SIGSEGV", "SIGABRT", "SIGBUS"] as const)(
 
 test("a request that kills each server again and again fails with --recovery=reissue too", async () => {
   await using device = await TestDevice.add(...faulty("throw"));
-  await using dd = start(...ddWords(device.path, FAULT_BLOCK));
+  using dd = request(device, FAULT_BLOCK);
   await until("the first server is gone", () => serverPids(0).length === 0);
   // The kernel gives it to the next server, which dies of it as well: recover says live, or why not.
   const second = await ublk("recover", "0", "--quiet");
   expect([0, 1]).toContain(second.exitCode);
   await until("the second server is gone", () => serverPids(0).length === 0);
-  expect(dd.running).toBe(true);
+  expect(dd.isWaiting()).toBe(true);
   await ublkOk("del", "0", "--force");
   expect((await dd.ended).exitCode).toBe(1);
 });
@@ -120,10 +131,10 @@ test("a busy main thread and a blocked Worker do not stop the other queues", asy
   const { queues } = await device.report();
   const [mine = -1] = queues[0]!.cpus;
   const [others = -1] = queues[1]!.cpus;
-  await using blocked = start(...onCpu(mine, FAULT_BLOCK));
+  using blocked = request(device, FAULT_BLOCK, mine);
   await untilInFlight(0, 1);
   for (let block = 10; block < 15; block++) await runOk(...onCpu(others, block));
-  expect(blocked.running).toBe(true);
+  expect(blocked.isWaiting()).toBe(true);
   // Without --stall-timeout nobody ends it.
   expect(await device.serverPid()).toBe(pid);
   process.kill(pid, "SIGKILL");
@@ -135,7 +146,7 @@ test("a server that was stopped for longer than the stall timeout has not stalle
   const pid = await device.serverPid();
   for (let round = 0; round < 3; round++) {
     process.kill(pid, "SIGSTOP");
-    await using dd = start(...ddWords(device.path, round));
+    using dd = request(device, round);
     await untilInFlight(0, 1);
     // The time itself is what is tested.
     await Bun.sleep(1000);
@@ -173,7 +184,7 @@ async function expectStuckButSane(pid: number): Promise<void> {
 test("a server that never answers: every command ends in time, its death frees all", async () => {
   await using device = await TestDevice.add(...faulty("swallow"));
   const pid = await device.serverPid();
-  await using dd = start(...ddWords(device.path, FAULT_BLOCK));
+  using dd = request(device, FAULT_BLOCK);
   await untilInFlight(0, 1);
   await expectStuckButSane(pid);
   process.kill(pid, "SIGKILL");
@@ -187,7 +198,7 @@ test("a stopped server: the same, and when it goes on it answers", async () => {
   await using device = await TestDevice.add("-t", "null", "-n", "0");
   const pid = await device.serverPid();
   process.kill(pid, "SIGSTOP");
-  await using dd = start(...ddWords(device.path, 1));
+  using dd = request(device, 1);
   await untilInFlight(0, 1);
   await expectStuckButSane(pid);
   process.kill(pid, "SIGCONT");
@@ -214,7 +225,7 @@ test("del of an idle disk whose server is stopped names that server; killing it 
 test("SIGTERM to a server that sits on a request is refused; a second one lets go", async () => {
   await using device = await TestDevice.add(...faulty("swallow", "--recovery=queue"));
   const pid = await device.serverPid();
-  await using dd = start(...ddWords(device.path, FAULT_BLOCK));
+  using dd = request(device, FAULT_BLOCK);
   await untilInFlight(0, 1);
   process.kill(pid, "SIGTERM");
   const log = () => Bun.file("/run/ublk-bun/0.log").text();

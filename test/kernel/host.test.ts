@@ -12,7 +12,6 @@ import {
   repository,
   run,
   runOk,
-  serverPids,
   TestDevice,
   ublk,
   ublkOk,
@@ -44,9 +43,7 @@ async function expectWholeLife(command: (...words: string[]) => string[]): Promi
   await runOk(...command("add", "--target", "null", "-n", "0", "-q", "2", "--quiet"));
   await using device = new TestDevice(0);
   await readBlock(device.path);
-  const [pid = 0] = serverPids(0);
-  process.kill(pid, "SIGKILL");
-  await until("its server is gone", () => serverPids(0).length === 0);
+  await device.killServer();
   expect(await runOk(...command("list", "0"))).toContain("state QUIESCED");
   await runOk(...command("recover", "0", "--quiet"));
   await readBlock(device.path, 1);

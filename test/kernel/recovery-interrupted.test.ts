@@ -97,11 +97,9 @@ test("a server that dies while it fetches: forgiven by 7.3, not by 6.12", async 
   if (!forgives) return;
   await using device = await TestDevice.add("null", "-n0", "-q2");
   killNow(0);
-  const words = ["-t", "fault_inject", "-q", "2", "-d", "128", "-r", "1", "-i", "1"];
-  const died = await run([
-    ...["timeout", "-s", "KILL", "20"],
-    ...[kublk, "recover", "-n", "0", "--foreground", "--die_during_fetch", "1", ...words],
-  ]);
+  const words =
+    "recover --foreground -n 0 -t fault_inject --die_during_fetch 1 -q 2 -d 128 -r 1 -i 1";
+  const died = await run([kublk, ...words.split(" ")]);
   expect(died.exitCode).not.toBe(0);
   expect(await device.report()).toMatchObject({ state: "QUIESCED", serverPid: null });
   expect(await ublkOk("recover", "0")).toContain("restarts 1\n");

@@ -11,6 +11,7 @@ import {
   recordText,
   start,
   untilInFlight,
+  untilWaiting,
 } from "../support/crash.ts";
 import { hasFeature, leftovers, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 
@@ -22,7 +23,10 @@ afterEach(() => expect(leftovers()).toEqual([]));
 /** A disk whose server takes requests for block FAULT_BLOCK and never answers them. */
 const addSwallowing = (recovery: string) =>
   TestDevice.add(
-    ...["fault_inject", "-n0", "--fault=swallow", `--fault-at=${FAULT_BLOCK * 4096}`],
+    "fault_inject",
+    "-n0",
+    "--fault=swallow",
+    `--fault-at=${FAULT_BLOCK * 4096}`,
     `--recovery=${recovery}`,
   );
 
@@ -59,7 +63,7 @@ test("reissue: what the dead server had, and what came later, is done by the nex
   killNow(0);
   await device.untilState("QUIESCED");
   const later = start(...ddWords(device.path, OTHER_BLOCK));
-  await untilInFlight(0, 3);
+  await untilWaiting(later, device.path);
   mendTarget(0);
   expect([...before, later].every(({ running }) => running)).toBeTrue();
   await ublkOk("recover", "0");
@@ -73,7 +77,7 @@ test("queue: what the dead server had fails, what came later is done by the next
   for (const dd of before) await expectEio(dd);
   await device.untilState("QUIESCED");
   const later = start(...ddWords(device.path, OTHER_BLOCK));
-  await untilInFlight(0, 1);
+  await untilWaiting(later, device.path);
   await ublkOk("recover", "0");
   await expectOk(later);
 });
@@ -115,7 +119,7 @@ test.each(["stop", "del"])("%s of a QUIESCED disk with I/O waiting", async (verb
   killNow(0);
   await device.untilState("QUIESCED");
   const waiting = start(...ddWords(device.path, OTHER_BLOCK));
-  await untilInFlight(0, 1);
+  await untilWaiting(waiting, device.path);
   const refused = await ublk(verb, "0");
   expect(refused).toMatchObject({ exitCode: 5, stdout: "" });
   expect(refused.stderr).toContain(`open in pid ${waiting.pid} (dd)`);

@@ -1,6 +1,6 @@
 // What the recovery tests do to a server and its disk: kill, watch, read in the background.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 import { program, runOk, serverPids, until } from "./program.ts";
 
@@ -84,6 +84,18 @@ export function inFlight(id: number): number {
   const words = readFileSync(`/sys/block/ublkb${id}/inflight`, "utf8").trim().split(/\s+/);
   return words.reduce((sum, word) => sum + Number(word), 0);
 }
+
+/** Waits until a reading dd sits in its request: one that the kernel keeps back is not "in flight". */
+export const untilWaiting = ({ pid }: Background, path: string) =>
+  until("dd waits", () => {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+      const state = stat[stat.lastIndexOf(")") + 2];
+      return state === "D" && readlinkSync(`/proc/${pid}/fd/0`) === path;
+    } catch {
+      return false;
+    }
+  });
 
 /** Waits until `count` requests are in flight. */
 export const untilInFlight = (id: number, count: number) =>
