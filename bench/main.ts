@@ -137,4 +137,5 @@ console.log(tables);
 if (values.write) {
   const page = readFileSync(PAGE, "utf8");
   writeFileSync(PAGE, `${page.slice(0, page.indexOf("<!-- made by"))}${tables}`);
+  Bun.spawnSync([BUN, "fmt", PAGE]);
 }

@@ -66,7 +66,10 @@ export function openDevices(pid: number): number[] {
   });
 }
 
-/** True when one of the process's descriptors shows as a file of `path`'s name; a removed file's ends in " (deleted)". */
+/**
+ * True when one of the process's descriptors shows as a file of `path`'s name; a removed file's ends
+ * in " (deleted)".
+ */
 export function hasOpen(pid: number, path: string): boolean {
   const folder = `/proc/${pid}/fd`;
   const names = peek(() => readdirSync(folder)) ?? [];

@@ -3,8 +3,8 @@
 
 import { afterEach, expect, test } from "bun:test";
 
-import { killNow, readBlock, recordText, startUblk } from "../support/crash.ts";
-import { leftovers, repository, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
+import { daemonPids, killNow, readBlock, recordText, startUblk } from "../support/crash.ts";
+import { leftovers, repository, TestDevice, ublk, until } from "../support/program.ts";
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
@@ -50,16 +50,25 @@ test("recover waits for whoever holds the device, names it, ends with 5, works a
   await readBlock(device.path);
 });
 
-test("recover works at once when the holder is gone before it begins; Ctrl-C ends the wait", async () => {
+test("what a waiting recover leaves when it is interrupted, or its launcher killed", async () => {
   await using device = await TestDevice.add("null", "-n0");
   await using holder = await holdCharDevice(device);
   killNow(0);
-  await using recover = startUblk("recover", "0");
-  await until("the note", () => recover.stderr().includes("waiting"));
-  recover.kill("SIGINT");
-  const { exitCode, stderr } = await recover.ended;
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 130 });
+  await using interrupted = startUblk("recover", "0");
+  await until("the note", () => interrupted.stderr().includes("waiting"));
+  interrupted.kill("SIGINT");
+  expect(await interrupted.ended).toMatchObject({ exitCode: 130, stdout: "" });
+
+  // The daemon whose launcher is killed goes on waiting, and is the one who changes the device.
+  await using killed = startUblk("recover", "0");
+  await until("the note", () => killed.stderr().includes("waiting"));
+  killed.kill("SIGKILL");
+  await killed.ended;
+  const [daemon] = daemonPids();
+  const second = await ublk("recover", "0");
+  expect(second).toMatchObject({ exitCode: 5, stdout: "" });
+  expect(second.stderr).toContain(`being changed by pid ${daemon} (recover)`);
   await holder.release();
-  expect(await ublkOk("recover", "0")).toContain("restarts 1\n");
+  await until("LIVE", async () => (await device.report()).restarts === 1);
   await readBlock(device.path);
 });
