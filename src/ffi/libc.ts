@@ -29,6 +29,8 @@ const C = load({
   unshare: { args: ["i32"], returns: "i32" }, // flags
   setns: { args: ["i32", "i32"], returns: "i32" }, // fd, nstype
   prctl: { args: ["i32", "ptr", "ptr", "ptr", "ptr"], returns: "i32" }, // option, arg2..arg5
+  getrlimit: { args: ["i32", "ptr"], returns: "i32" }, // resource, rlim
+  setrlimit: { args: ["i32", "ptr"], returns: "i32" }, // resource, rlim
   gettid: { args: [], returns: "i32" },
   sched_setaffinity: { args: ["i32", "u32", "ptr"], returns: "i32" }, // pid, cpusetsize, mask
   syscall: { args: ["i32", "i32", "u32"], returns: "i32" }, // number, arg1, arg2
@@ -78,6 +80,7 @@ export const MS = {
 export const MNT = { FORCE: 1, DETACH: 2 } as const;
 export const CLONE = { NEWNS: 0x20000 } as const;
 export const PR = { SET_PDEATHSIG: 1, SET_NAME: 15, SET_IO_FLUSHER: 57 } as const;
+export const RLIMIT = { NOFILE: 7 } as const;
 /** The descriptor is of one thread, not of its process (Linux 6.9). */
 export const PIDFD_THREAD = 0o200;
 const SYS_pidfd_open = 434;
@@ -196,6 +199,16 @@ export function setns(fd: number, type: number): number {
 /** prctl(2) with up to two integer arguments; the others are 0, as most options demand. */
 export function prctl(option: number, second = 0, third = 0): number {
   return checked(C.prctl(option, address(second), address(third), address(0), address(0)));
+}
+
+/** getrlimit(2): the soft and the hard limit go into `limits`, which has two elements. */
+export function getrlimit(resource: number, limits: BigUint64Array): number {
+  return checked(C.getrlimit(resource, limits));
+}
+
+/** setrlimit(2) of this process and all it starts: `limits` is the soft and the hard one. */
+export function setrlimit(resource: number, limits: BigUint64Array): number {
+  return checked(C.setrlimit(resource, limits));
 }
 
 /** gettid(2): the calling thread's number. */

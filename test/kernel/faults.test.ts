@@ -91,15 +91,12 @@ test.each([
   },
 );
 
-test.each(["SIGSEGV", "SIGABRT", "SIGBUS"] as const)(
-  "%s leaves a disk to recover",
-  async (signal) => {
-    await using device = await TestDevice.add("--target", "null", "-n", "0");
-    process.kill(await device.serverPid(), signal);
-    await until("its server is gone", () => serverPids(0).length === 0);
-    await expectRecoverable(device);
-  },
-);
+test.each(["SIGSEGV", "SIGABRT"] as const)("%s leaves a disk to recover", async (signal) => {
+  await using device = await TestDevice.add("--target", "null", "-n", "0");
+  process.kill(await device.serverPid(), signal);
+  await until("its server is gone", () => serverPids(0).length === 0);
+  await expectRecoverable(device);
+});
 
 test("a request that kills each server again and again fails with --recovery=reissue too", async () => {
   await using device = await TestDevice.add(...faulty("throw"));

@@ -28,7 +28,7 @@ test("recover waits for whoever holds the device, names it, ends with 5, works a
   await using holder = await holdCharDevice(device);
   const record = recordText(0);
   killNow(0);
-  const held = new RegExp(`/dev/ublkc0 is held by pid ${holder.pid} \\(\\w+\\)`);
+  const held = new RegExp(`/dev/ublkc0 is held by pid ${holder.pid} \\(bun[.\\w]*\\)`);
   const waited = await ublk("recover", "0", "--timeout=3s");
   expect(waited).toMatchObject({ exitCode: 5, stdout: "" });
   expect(waited.milliseconds).toBeGreaterThan(3000);
