@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 
 import { Control } from "../control/control.ts";
+import { raiseFileLimit } from "../device/file-limit.ts";
 import { Store } from "../device/store.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { timeoutOf } from "./args.ts";
@@ -27,6 +28,7 @@ export async function openSession(args: CommonValues): Promise<Session> {
   const timeoutMs = timeoutOf(args);
   const given = args.liburing ?? process.env["UBLK_BUN_LIBURING"] ?? "";
   const liburing = given === "" ? "" : resolve(given);
+  raiseFileLimit();
   const library = loadLiburing(liburingPath(liburing || undefined));
   const control = await Control.open({ liburing: library, timeoutMs });
   const store = new Store(resolve(args["run-dir"]));

@@ -58,11 +58,11 @@ export async function startRecovery(
     const errno = await tryStartRecovery(control, id);
     if (errno === 0) return;
     const waitedMs = performance.now() - began;
-    if (waitedMs > timeoutMs) throw heldError(id, timeoutMs);
     if (waitedMs > NOTE_MS && !noted) {
       note(`waiting: ${heldBy(id)}`);
       noted = true;
     }
+    if (waitedMs > timeoutMs) throw heldError(id, timeoutMs);
     signal.throwIfAborted();
     await Bun.sleep(RETRY_MS);
   }

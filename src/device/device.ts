@@ -20,7 +20,7 @@ import { close } from "../ffi/libc.ts";
 import type { Backing, Target } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
-import { sendByHelper } from "./helper.ts";
+import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { charHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
 import { toParams } from "./params.ts";
@@ -220,8 +220,9 @@ export class Device {
 
   /** Takes a half-made device back. */
   async #undo(cause: unknown): Promise<void> {
-    const { store, timeoutMs } = this.#options;
+    const { store } = this.#options;
     const { liburing } = this.record;
+    const timeoutMs = cleanUpMs(this.#options.timeoutMs);
     // START_DEV may still sit in a read of the partition table, which only an answer ends.
     this.#workers.refuse();
     try {

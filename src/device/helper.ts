@@ -25,6 +25,14 @@ const TRAPPED = {
 } as const;
 export type TrappedVerb = keyof typeof TRAPPED;
 
+/** What takes back a failed `add` may take this long, however short --timeout is. */
+const CLEAN_UP_MS_MIN = 20_000;
+
+/** The deadline of each step that takes a half-made device back. */
+export function cleanUpMs(timeoutMs: number): number {
+  return Math.max(timeoutMs, CLEAN_UP_MS_MIN);
+}
+
 export interface SendOptions {
   readonly timeoutMs: number;
   readonly liburing: string;

@@ -10,7 +10,7 @@ import { O, pipe2 } from "../ffi/libc.ts";
 import { log } from "../log.ts";
 import { deviceIds } from "./disk.ts";
 import { firstRead } from "./first-read.ts";
-import { sendByHelper } from "./helper.ts";
+import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { identityText } from "./identity.ts";
 import type { Interrupt } from "./interrupt.ts";
 import { type AddJob, DAEMON_COMMAND, type Job, type RecoverJob, type Report } from "./job.ts";
@@ -162,11 +162,12 @@ async function removeRemains(
   store: Store,
   { record, timeoutMs, liburing }: Pick<AddJob, "record" | "timeoutMs" | "liburing">,
 ): Promise<void> {
+  const options = { timeoutMs: cleanUpMs(timeoutMs), liburing };
   for (const id of deviceIds()) {
     const info = await findDevice(control, id);
     if (info === undefined || identityText(info.identity) !== record.identity) continue;
-    await sendByHelper("stop", id, { timeoutMs, liburing });
-    await sendByHelper("del", id, { timeoutMs, liburing });
+    await sendByHelper("stop", id, options);
+    await sendByHelper("del", id, options);
     store.remove(id);
   }
 }

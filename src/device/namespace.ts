@@ -2,27 +2,11 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 
-import {
-  CLONE,
-  close,
-  getrlimit,
-  mount,
-  MS,
-  O,
-  open,
-  PR,
-  prctl,
-  RLIMIT,
-  setns,
-  setrlimit,
-  unshare,
-} from "../ffi/libc.ts";
+import { CLONE, close, mount, MS, O, open, PR, prctl, setns, unshare } from "../ffi/libc.ts";
 import { peek } from "./processes.ts";
 
 /** A server that is killed for memory takes its disk's users with it. */
 const OOM_SCORE_ADJ = -1000;
-/** 32 queues need some 120, and the targets theirs. */
-const FILES_MIN = 1024n;
 
 export interface Surroundings {
   /** What this host does not allow, in words. */
@@ -33,7 +17,6 @@ export interface Surroundings {
 
 /**
  * Prepares the calling process for starting a daemon. All of it is best effort.
- * - Open files: a shell's narrow limit is not meant for a server.
  * - PR_SET_IO_FLUSHER: its memory allocations must not wait for I/O to its own disk.
  * - A mount namespace of its own: a mount of its disk must not live in the namespace that dies
  *   with it, or the daemon's end waits for I/O that only the daemon could serve.
@@ -43,7 +26,6 @@ export interface Surroundings {
 export function prepareDaemonParent(): Surroundings {
   const refused: string[] = [];
   if (prctl(PR.SET_IO_FLUSHER, 1) < 0) refused.push("PR_SET_IO_FLUSHER");
-  if (!raiseFileLimit()) refused.push(`${FILES_MIN} open files`);
   const adjusted = peek(() => {
     writeFileSync("/proc/self/oom_score_adj", String(OOM_SCORE_ADJ));
     return true;
@@ -52,15 +34,6 @@ export function prepareDaemonParent(): Surroundings {
   const ownNamespace = leaveMountNamespace();
   if (!ownNamespace) refused.push("a mount namespace of its own");
   return { refused, ownNamespace };
-}
-
-function raiseFileLimit(): boolean {
-  const limits = new BigUint64Array(2);
-  if (getrlimit(RLIMIT.NOFILE, limits) < 0) return false;
-  const [soft = 0n, hard = 0n] = limits;
-  if (soft >= FILES_MIN) return true;
-  limits.set([FILES_MIN, hard < FILES_MIN ? FILES_MIN : hard]);
-  return setrlimit(RLIMIT.NOFILE, limits) === 0;
 }
 
 function leaveMountNamespace(): boolean {
