@@ -113,7 +113,7 @@ function fetchAll(queue: Queue, ring: Ring): void {
 
 function die(error: unknown): never {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  process.stderr.write(`queue worker died, the device waits for recover: ${text}\n`);
+  process.stderr.write(`queue worker died: ${text}\n`);
   return _exit(70);
 }
 

@@ -179,7 +179,12 @@ export class Device {
     } finally {
       signal.throwIfAborted();
     }
-    this.#workers.live();
+    if (!this.#workers.live()) {
+      await new Promise((resolve) => {
+        signal.addEventListener("abort", resolve, { once: true });
+      });
+      signal.throwIfAborted();
+    }
     this.#state = next(this.#state, "started");
   }
 

@@ -113,10 +113,14 @@ export class Workers {
     this.#watchStalls();
   }
 
-  /** The device is started: from now on an exception in a target ends the process. */
-  live(): void {
-    this.#live = true;
+  /**
+   * The device is started: from now on an exception in a target ends the process. False when there
+   * was one before; onBroken hears of it, if it has not already.
+   */
+  live(): boolean {
     for (const { progress } of this.#workers) progress.markLive();
+    this.#live = this.#workers.every(({ progress }) => !progress.isBroken);
+    return this.#live;
   }
 
   /** Tells every Worker to end what its target has begun, start nothing new, and leave. */

@@ -1,7 +1,7 @@
 // A page that says how far each queue has come: written by the Workers, read by the main thread's watch.
 //
 // One cache line a queue: [0] rounds (odd while the Worker is busy), [1] requests served, and [2],
-// which main writes: the device is live.
+// which main writes: the device is live; [3] the target failed before that.
 
 import { viewInt32 } from "../ffi/memory.ts";
 
@@ -41,11 +41,21 @@ export class Progress {
 
   /** False while START_DEV may still be under way. */
   get isLive(): boolean {
-    return this.line[2] === 1;
+    return Atomics.load(this.line, 2) === 1;
   }
 
   /** Main's: START_DEV is over, or the device is an old one. */
   markLive(): void {
-    this.line[2] = 1;
+    Atomics.store(this.line, 2, 1);
+  }
+
+  /** Each side marks its own first and then looks at the other's: one of them sees both. */
+  get isBroken(): boolean {
+    return Atomics.load(this.line, 3) === 1;
+  }
+
+  /** The Worker's: its target has thrown before the device was live. */
+  markBroken(): void {
+    Atomics.store(this.line, 3, 1);
   }
 }

@@ -26,6 +26,9 @@ export function whileStarting(handler: RingHandler, options: StartingOptions): R
     try {
       step();
     } catch (error) {
+      progress.markBroken();
+      // Live after all, and main has not seen the mark: it is an ordinary crash.
+      if (progress.isLive) throw error;
       onBroken(error);
       queue.refuse();
     }

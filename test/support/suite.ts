@@ -99,6 +99,9 @@ function linePrinter(prefix: string): (text: string) => void {
 }
 
 async function kernels(): Promise<Count[]> {
+  // Here, because a guest has no network.
+  say("the kernel's own test server, to compare with");
+  await buildKublk();
   const names = KERNELS.filter((name) => values.kernel === undefined || name === values.kernel);
   if (names.length === 0) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
   // A host of its own has one kernel only.
