@@ -10,6 +10,7 @@ import { Glob } from "bun";
 
 import { type GuestResult, runGuest } from "./guest/guest.ts";
 import { type KernelName, KERNELS } from "./guest/kernel.ts";
+import { buildKublk } from "./peer.ts";
 
 const UNIT_SECONDS_MAX = 600;
 const KERNEL_SECONDS_MAX = 1800;
