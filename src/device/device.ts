@@ -212,12 +212,11 @@ export class Device {
   async #compareGeometry(info: DevInfo, { geometry }: Backing): Promise<void> {
     const wanted = toParams(geometry, info.ioBufBytes);
     const params = await this.#options.control.run(getParams, this.id, undefined);
-    const fields = ["basic_dev_sectors", "basic_logical_bs_shift", "basic_attrs"] as const;
-    for (const field of fields) {
+    for (const [field, what] of SHAPE_FIELDS) {
       if (params[field] === wanted[field]) continue;
       throw new UblkError(
         `The target of device ${this.id} has changed: ` +
-          `${field} is ${wanted[field]}, the kernel's disk has ${params[field]}`,
+          `its ${what} is ${wanted[field]}, the kernel's disk has ${params[field]}`,
         { hint: "bring the target back to what it was, then recover again; nothing was changed" },
       );
     }
@@ -255,6 +254,13 @@ async function within(timeoutMs: number, promise: Promise<void>, what: string): 
   const timer = setTimeout(() => reject(new UblkError(what)), timeoutMs);
   await Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
+
+/** What a target must not change while its disk waits, in people's words. */
+const SHAPE_FIELDS = [
+  ["basic_dev_sectors", "size in sectors"],
+  ["basic_logical_bs_shift", "logical block size (log2)"],
+  ["basic_attrs", "set of attributes"],
+] as const;
 
 /** What an old kernel says to a FETCH of a queue that a dead server has fetched in part. */
 const REFUSED_FETCH: readonly number[] = [ERRNO.EBUSY, ERRNO.EINVAL];
