@@ -28,7 +28,6 @@ export function toParams(geometry: Geometry, ioBufBytes: number): Params {
     (geometry.volatileCache ? UBLK_ATTR.VOLATILE_CACHE : 0) |
     (geometry.fua ? UBLK_ATTR.FUA : 0);
   const params: Params = {
-    types: UBLK_PARAM_TYPE.BASIC,
     basic_attrs: attributes,
     basic_logical_bs_shift: shift(logicalBlockBytes, "logicalBlockBytes"),
     basic_physical_bs_shift: shift(physicalBlockBytes, "physicalBlockBytes"),
@@ -37,19 +36,36 @@ export function toParams(geometry: Geometry, ioBufBytes: number): Params {
     basic_max_sectors: sectors32(maxIoBytes),
     basic_dev_sectors: BigInt(geometry.sizeBytes / SECTOR_BYTES),
   };
-  return { ...params, ...discardParams(geometry, params.types!) };
+  const parts = [discardParams(geometry), dmaParams(geometry), segmentParams(geometry)];
+  const types = parts.reduce((bits, part) => bits | (part.types ?? 0), UBLK_PARAM_TYPE.BASIC);
+  return Object.assign(params, ...parts, { types });
 }
 
-function discardParams(
-  { discard, writeZeroes, logicalBlockBytes }: Geometry,
-  types: number,
-): Params {
+function discardParams({ discard, writeZeroes, logicalBlockBytes }: Geometry): Params {
   if (!discard && !writeZeroes) return {};
   return {
-    types: types | UBLK_PARAM_TYPE.DISCARD,
+    types: UBLK_PARAM_TYPE.DISCARD,
     discard_granularity: discard?.granularityBytes ?? logicalBlockBytes,
     discard_max_discard_sectors: sectors32(discard?.maxBytes ?? 0),
     discard_max_write_zeroes_sectors: sectors32(writeZeroes?.maxBytes ?? 0),
     discard_max_discard_segments: discard ? 1 : 0,
+  };
+}
+
+/** The kernel wants masks: alignment and boundary less one. Linux 6.12 ignores both blocks. */
+function dmaParams({ dmaAlignmentBytes }: Geometry): Params {
+  if (dmaAlignmentBytes === undefined) return {};
+  shift(dmaAlignmentBytes, "dmaAlignmentBytes");
+  return { types: UBLK_PARAM_TYPE.DMA_ALIGN, dma_alignment: dmaAlignmentBytes - 1 };
+}
+
+function segmentParams({ segments }: Geometry): Params {
+  if (!segments) return {};
+  shift(segments.boundaryBytes, "boundaryBytes");
+  return {
+    types: UBLK_PARAM_TYPE.SEGMENT,
+    seg_boundary_mask: BigInt(segments.boundaryBytes) - 1n,
+    seg_max_segment_size: segments.maxBytes,
+    seg_max_segments: segments.maxCount,
   };
 }

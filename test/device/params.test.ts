@@ -52,6 +52,24 @@ test("discard comes with its granularity, and never beyond 32 bits of sectors", 
   expect(params.discard_max_discard_segments).toBe(1);
 });
 
+test("alignment and segments become masks", () => {
+  const params = toParams(
+    {
+      ...plain,
+      dmaAlignmentBytes: 512,
+      segments: { maxCount: 32, maxBytes: 65536, boundaryBytes: 4096 },
+    },
+    524288,
+  );
+  expect(params).toMatchObject({
+    types: UBLK_PARAM_TYPE.BASIC | UBLK_PARAM_TYPE.DMA_ALIGN | UBLK_PARAM_TYPE.SEGMENT,
+    dma_alignment: 511,
+    seg_boundary_mask: 4095n,
+    seg_max_segment_size: 65536,
+    seg_max_segments: 32,
+  });
+});
+
 test("a block size that is no power of two is a bug", () => {
   expect(() => toParams({ ...plain, logicalBlockBytes: 520 }, 524288)).toThrow("power of two");
 });

@@ -115,5 +115,7 @@ test("a lock that a dead process left behind is no obstacle", () => {
 
 test("a run folder that cannot be made is said so", () => {
   writeFileSync(join(dir, "..", "file"), "");
-  expect(() => new Store(join(dir, "..", "file", "run")).prepare()).toThrow("Cannot use the run folder");
+  expect(() => new Store(join(dir, "..", "file", "run")).prepare()).toThrow(
+    "Cannot use the run folder",
+  );
 });
