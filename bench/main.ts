@@ -1,4 +1,4 @@
-// `bun run bench`: measures everything that docs/performance.md says, and prints that page's tables.
+// `npm run bench`: measures everything that docs/performance.md says, and prints that page's tables.
 //
 //   bun bench/main.ts [--kernel 6.12|7.3] [--rounds N] [--write]     --write: into docs/performance.md
 
@@ -93,7 +93,7 @@ const cells = figures.filter((figure): figure is Cell => figure.kind === "cell")
 const idle = figures.find((figure): figure is Idle => figure.kind === "idle")!;
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
 
-const tables = `<!-- made by: bun run bench -- --write -->
+const tables = `<!-- made by: npm run bench -- --write -->
 
 Measured on ${new Date().toISOString().slice(0, 10)}; host: ${cpus().length} x ${cpus()[0]!.model.trim()}; Bun ${Bun.version}.
 

@@ -2,6 +2,8 @@
 
 import { type ConsolaReporter, createConsola } from "consola";
 
+import { tryWrite } from "./write.ts";
+
 const text = (args: readonly unknown[]) =>
   args.map((arg) => (arg instanceof Error ? (arg.stack ?? arg.message) : String(arg))).join(" ");
 
@@ -9,14 +11,14 @@ const text = (args: readonly unknown[]) =>
 const promptReporter: ConsolaReporter = {
   log: ({ type, args }) => {
     const prefix = type === "warn" ? "ublk-bun: warning: " : "ublk-bun: ";
-    process.stderr.write(`${prefix}${text(args)}\n`);
+    tryWrite(2, `${prefix}${text(args)}\n`);
   },
 };
 
 /** In a daemon's log: when, how grave, what. */
 const daemonReporter: ConsolaReporter = {
   log: ({ type, args, date }) => {
-    process.stderr.write(`${date.toISOString()} ${type} ${text(args)}\n`);
+    tryWrite(2, `${date.toISOString()} ${type} ${text(args)}\n`);
   },
 };
 
@@ -25,9 +27,4 @@ export const log = createConsola({ reporters: [promptReporter] });
 /** From now on lines carry date and grade. */
 export function logAsDaemon(): void {
   log.setReporters([daemonReporter]);
-}
-
-/** 3 is ordinary, 1 (quiet) only errors and warnings, 4 (verbose) everything. */
-export function setLogLevel(level: number): void {
-  log.level = level;
 }

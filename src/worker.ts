@@ -21,6 +21,7 @@ import { describeQueueFailure, Queue } from "./queue/queue.ts";
 import { whileStarting } from "./queue/starting.ts";
 import { Ring } from "./ring/ring.ts";
 import { findTarget } from "./targets/index.ts";
+import { tryWrite } from "./write.ts";
 
 declare const self: Worker & { onmessage: ((event: MessageEvent<ToWorker>) => void) | null };
 
@@ -113,7 +114,7 @@ function fetchAll(queue: Queue, ring: Ring): void {
 
 function die(error: unknown): never {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  process.stderr.write(`queue worker died: ${text}\n`);
+  tryWrite(2, `queue worker died: ${text}\n`);
   return _exit(70);
 }
 

@@ -1,10 +1,17 @@
 // Everything that goes to stdout: tables for people and scripts, JSON for programs.
 
 import type { DeviceReport } from "../device/inspect.ts";
+import { UblkError } from "../errors.ts";
 import { formatBytes } from "../units.ts";
+import { writeAll } from "../write.ts";
 
 export function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+  try {
+    writeAll(1, `${text}\n`);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new UblkError(`Cannot write the output: ${why}`, { cause });
+  }
 }
 
 export function printJson(value: unknown): void {

@@ -32,6 +32,7 @@ export function strictWords(words: readonly string[], args: ArgsDef, bare: Bare 
     else positionals.push(word);
   }
   checkPositionals(positionals, args);
+  checkRepeated(options);
   return [...options, ...(positionals.length > 0 ? ["--", ...positionals] : [])];
 }
 
@@ -64,6 +65,7 @@ function withValue(
     if (attached === undefined) return `--${name}`;
     throw new UsageError(`${spelled} takes no value, but got "${attached}"`);
   }
+  if (attached === "") throw new UsageError(`${spelled} is given an empty value`);
   if (attached !== undefined) return `--${name}=${attached}`;
   const next = waiting[0];
   const optional = bare[name];
@@ -88,6 +90,13 @@ function findOption(name: string, args: ArgsDef): Option | undefined {
 function aliases(def: ArgDef): string[] {
   const alias = "alias" in def ? def.alias : undefined;
   return alias === undefined ? [] : [alias].flat();
+}
+
+/** Of two values one would be lost without a word. */
+function checkRepeated(options: readonly string[]): void {
+  const names = options.filter((word) => word.includes("=")).map((word) => word.split("=")[0]!);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw new UsageError(`${twice} is given twice`, "give it once");
 }
 
 function checkPositionals(words: readonly string[], args: ArgsDef): void {

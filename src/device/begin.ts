@@ -59,13 +59,14 @@ export async function addDevice(wish: AddWish, options: BeginOptions): Promise<L
 
 /** Serves a device again whose server is gone; returns when its disk can be read. */
 export async function recoverDevice(id: number, options: BeginOptions): Promise<Launched> {
-  const { control, store, timeoutMs, liburing } = options;
+  const { control, store, timeoutMs } = options;
   await refuseIfHopeless(id, control, store);
   store.prepare();
   const interrupt = new Interrupt();
   using lock = store.lock(id, "recover");
   // Another recover may just have ended.
   await refuseIfHopeless(id, control, store);
+  const liburing = options.liburing || (store.load(id)?.liburing ?? "");
   const job = { verb: "recover", runDir: store.dir, timeoutMs, liburing, id } as const;
   // Awaited here: the lock is ours until the daemon is live.
   return await launch({ ...options, job, lock, interrupt });

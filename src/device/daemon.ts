@@ -12,7 +12,7 @@ import { _exit, close, F, fcntl } from "../ffi/libc.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { log, logAsDaemon } from "../log.ts";
 import { Device } from "./device.ts";
-import { diskPath } from "./disk.ts";
+import { diskPath, inFlight } from "./disk.ts";
 import { type Job, LOCK_FD, type Report, REPORT_FD } from "./job.ts";
 import { LogFile } from "./log-file.ts";
 import { watchOwnMounts } from "./own-mounts.ts";
@@ -40,6 +40,8 @@ class Daemon {
   readonly #abort = new AbortController();
   #reported = false;
   #removing = false;
+  #letGoAsked = false;
+  #lettingGo = false;
   #signalledAt = Number.NEGATIVE_INFINITY;
 
   constructor(job: Job) {
@@ -151,13 +153,14 @@ class Daemon {
     const now = performance.now();
     const isSecond = now - this.#signalledAt < SECOND_SIGNAL_MS;
     this.#signalledAt = now;
-    if (isSecond) {
-      log.warn(`second signal: letting go of ${diskPath(device.id)}; to serve it again: recover`);
-      // With recovery, what is not done by then is done again by the next server.
-      setTimeout(() => _exit(EXIT.ok), LET_GO_MS_MAX).unref();
-      return device.letGo();
+    if (this.#removing) {
+      // The removal that the first signal began may be all that is needed, unless it is stuck behind
+      // requests that the target does not answer.
+      this.#letGoAsked ||= isSecond;
+      if (isSecond && inFlight(device.id) > 0) this.#letGo(device);
+      return;
     }
-    if (this.#removing) return;
+    if (isSecond) return this.#letGo(device);
     this.#removing = true;
     try {
       const info = await control.run(getDevInfo, device.id, undefined);
@@ -166,7 +169,17 @@ class Daemon {
       this.#removing = false;
       const why = error instanceof Error ? error.message : String(error);
       log.warn(`asked to end, but ${why}; goes on serving (again within 10 s: let go)`);
+      if (this.#letGoAsked) this.#letGo(device);
     }
+  }
+
+  #letGo(device: Device): void {
+    if (this.#lettingGo) return;
+    this.#lettingGo = true;
+    log.warn(`second signal: letting go of ${diskPath(device.id)}; to serve it again: recover`);
+    // With recovery, what is not done by then is done again by the next server.
+    setTimeout(() => _exit(EXIT.ok), LET_GO_MS_MAX).unref();
+    device.letGo();
   }
 
   #removeOptions(control: Control) {
@@ -176,7 +189,7 @@ class Daemon {
 
   /** The Workers are gone and the device is closed: what has become of it? */
   async #end(control: Control, device: Device): Promise<number> {
-    if (this.#removing) {
+    if (this.#removing && !this.#lettingGo) {
       try {
         await deleteStopped(device.id, this.#removeOptions(control));
         return EXIT.ok;

@@ -17,9 +17,11 @@ import type { Control } from "../control/control.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { close } from "../ffi/libc.ts";
+import { log } from "../log.ts";
 import type { Backing, Target } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
+import { within } from "./deadline.ts";
 import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { charHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
@@ -71,10 +73,6 @@ export class Device {
     return this.record.id;
   }
 
-  get state(): DeviceState {
-    return this.#state;
-  }
-
   /** Creates the device and serves it. `onId` hears its id before anything is kept under it. */
   async add(
     identity: bigint,
@@ -100,6 +98,7 @@ export class Device {
     try {
       lock = await onId(info.id);
       checkGranted(record.recovery, info.flags);
+      this.#noteDifferences(record, info);
       await control.run(setParams, this.id, toParams(backing.geometry, info.ioBufBytes));
       store.save(this.record);
       await this.#prepareWorkers(info, backing);
@@ -134,7 +133,13 @@ export class Device {
     await control.run(endUserRecovery, this.id, { pid: process.pid });
     this.#state = next(this.#state, "started");
     this.record = { ...this.record, restarts: this.record.restarts + 1, program: process.execPath };
-    store.save(this.record);
+    try {
+      store.save(this.record);
+    } catch (error) {
+      // The disk is served; that is what counts.
+      const why = error instanceof Error ? error.message : String(error);
+      log.warn(`the restart is not counted in the record: ${why}`);
+    }
   }
 
   /** Resolves when the device has left us, by a stop or because we let go; everything is closed then. */
@@ -168,6 +173,15 @@ export class Device {
       fds: backing.fds,
       fanOut: this.#target.fanOut?.(this.record.spec, backing.geometry) ?? 1,
     });
+  }
+
+  /** The kernel caps what it is asked for. */
+  #noteDifferences(asked: DeviceRecord, granted: DevInfo): void {
+    for (const what of ["queues", "depth", "ioBufBytes"] as const) {
+      if (asked[what] === granted[what]) continue;
+      const why = what === "queues" ? " (at most one a CPU)" : "";
+      this.#options.note(`the kernel gave ${what} ${granted[what]} of ${asked[what]}${why}`);
+    }
   }
 
   /** START_DEV, given up at once when the target fails meanwhile. */
@@ -232,7 +246,8 @@ export class Device {
     try {
       await sendByHelper("stop", this.id, { timeoutMs, liburing });
       this.#workers.leave();
-      await within(timeoutMs, this.#workers.gone, "its queues do not end");
+      const ended = await within(timeoutMs, this.#workers.gone);
+      if (ended === "late") throw new UblkError("its queues do not end");
       if (this.#charFd >= 0) close(this.#charFd);
       this.#charFd = -1;
       await sendByHelper("del", this.id, { timeoutMs, liburing });
@@ -246,13 +261,6 @@ export class Device {
       );
     }
   }
-}
-
-/** `promise`, or an error after `timeoutMs`. */
-async function within(timeoutMs: number, promise: Promise<void>, what: string): Promise<void> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new UblkError(what)), timeoutMs);
-  await Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 /** What a target must not change while its disk waits, in people's words. */

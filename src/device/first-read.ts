@@ -3,16 +3,20 @@
 import { open } from "node:fs/promises";
 
 import { EXIT, UblkError } from "../errors.ts";
+import { within } from "./deadline.ts";
 import { diskPath, inFlight } from "./disk.ts";
 import type { Interrupt } from "./interrupt.ts";
 import { processName } from "./processes.ts";
 
 const RETRY_MS = 5;
+const SLOW_HINT = "a target that is slow needs a longer --timeout";
 
 export interface FirstReadOptions {
   readonly timeoutMs: number;
   readonly interrupt: Interrupt;
   readonly daemon: Bun.Subprocess;
+  /** A new device that cannot be read is taken back by the caller. */
+  readonly isNew: boolean;
 }
 
 /**
@@ -20,18 +24,15 @@ export interface FirstReadOptions {
  * before. Throws with exit 124 at the deadline: a read may wait for the server for ever.
  */
 export async function firstRead(id: number, options: FirstReadOptions): Promise<boolean> {
-  const { timeoutMs, interrupt, daemon } = options;
-  const { promise: late, resolve } = Promise.withResolvers<"late">();
-  const timer = setTimeout(() => resolve("late"), timeoutMs);
+  const { timeoutMs, interrupt, daemon, isNew } = options;
   const over = { isOver: false };
   const read = readWhenThere(id, interrupt, over);
   const died = daemon.exited.then(() => "died" as const);
   try {
-    const outcome = await Promise.race([read, died, late]);
-    if (outcome === "late") throw lateError(id, timeoutMs, daemon.pid);
+    const outcome = await within(timeoutMs, Promise.race([read, died]));
+    if (outcome === "late") throw lateError(id, timeoutMs, { pid: daemon.pid, isNew });
     return outcome === "read";
   } finally {
-    clearTimeout(timer);
     over.isOver = true;
     // When nobody waits for it any more.
     read.catch(() => {});
@@ -59,16 +60,21 @@ async function readWhenThere(
   return "read";
 }
 
-function lateError(id: number, timeoutMs: number, pid: number): UblkError {
+function lateError(
+  id: number,
+  timeoutMs: number,
+  { pid, isNew }: { pid: number; isNew: boolean },
+): UblkError {
   const path = diskPath(id);
   const count = inFlight(id);
   const server = `its server, pid ${pid} (${processName(pid)})`;
   const [why, hint] =
     count > 0
-      ? [`${server}, holds ${count} request${count === 1 ? "" : "s"}`, "see its log"]
+      ? [`${server}, does not answer ${count} request${count === 1 ? "" : "s"}`, SLOW_HINT]
       : [`"${path}" does not appear`, "is devtmpfs mounted on /dev? is udev running?"];
   return new UblkError(
-    `Device ${id} is live, but cannot be read within ${timeoutMs / 1000} s: ${why}`,
+    `Device ${id} cannot be read within ${timeoutMs / 1000} s: ${why}` +
+      (isNew ? "; it was taken back" : ""),
     { exitCode: EXIT.timedOut, hint },
   );
 }

@@ -7,6 +7,8 @@ import { commandError } from "../control/diagnosis.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { close, O, open } from "../ffi/libc.ts";
+import { writeAll } from "../write.ts";
+import { within } from "./deadline.ts";
 import { diskPath, inFlight } from "./disk.ts";
 import { describeCharHolders } from "./holders.ts";
 import { isAlive } from "./processes.ts";
@@ -53,24 +55,24 @@ export async function sendByHelper(
     cwd: "/",
     detached: true,
   });
-  const { promise: deadline, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), timeoutMs);
   const outputs = [helper.stdout, helper.stderr].map((stream) => new Response(stream).text());
-  const [answer, complaint] = (await Promise.race([Promise.all(outputs), deadline])) ?? [];
-  clearTimeout(timer);
-  if (answer === undefined) {
+  const ended = await within(timeoutMs, Promise.all(outputs));
+  if (ended === "late") {
     helper.unref();
     throw stuckError(verb, id, timeoutMs, { helper: helper.pid, requestsBefore });
   }
-  if (answer === "")
-    throw new UblkError(`${TRAPPED[verb].name} was not sent: ${complaint?.trim()}`);
+  const [answer, complaint = ""] = ended;
+  if (answer === "") {
+    const what = `The helper that sent ${TRAPPED[verb].name} died: ${complaint.trim()}`;
+    throw new UblkError(what, { hint: "what became of the device: ublk-bun list" });
+  }
   const errno = Number(answer);
   if (errno !== 0) throw commandError(TRAPPED[verb], id, errno);
 }
 
 /** The helper's side: sends the command and writes its errno (0: done) to stdout. */
 export async function sendTrapped(control: Control, verb: TrappedVerb, id: number): Promise<void> {
-  process.stdout.write(String(await attempt(control, verb, id)));
+  writeAll(1, String(await attempt(control, verb, id)));
 }
 
 async function attempt(control: Control, verb: TrappedVerb, id: number): Promise<number> {

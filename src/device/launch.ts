@@ -5,9 +5,10 @@ import { closeSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Control } from "../control/control.ts";
-import { UblkError } from "../errors.ts";
+import { EXIT, UblkError } from "../errors.ts";
 import { O, pipe2 } from "../ffi/libc.ts";
 import { log } from "../log.ts";
+import { within } from "./deadline.ts";
 import { deviceIds } from "./disk.ts";
 import { firstRead } from "./first-read.ts";
 import { cleanUpMs, sendByHelper } from "./helper.ts";
@@ -52,7 +53,8 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
   );
   interrupt.forwardTo(daemon.process, { as: job.verb === "add" ? "SIGTERM" : "SIGHUP" });
   try {
-    const report = await firstReport(daemon.reports);
+    const report = await within(startMs(job.timeoutMs), firstReport(daemon.reports));
+    if (report === "late") throw await silentError(daemon.process, options);
     if (report?.kind === "live" && !(await isTakenBack(daemon.process, options))) {
       // It stays, whatever signal comes now: somebody may have the disk open already.
       interrupt.daemonIsLive({ foreground });
@@ -70,6 +72,30 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
   }
 }
 
+/** Every step of a start has a deadline of its own: this one is for a daemon that cannot even fail. */
+function startMs(timeoutMs: number): number {
+  return 2 * timeoutMs + 2 * cleanUpMs(timeoutMs);
+}
+
+/** The daemon neither serves nor fails: what `add` has begun is taken back, a recovery is left to it. */
+async function silentError(
+  daemon: Bun.Subprocess,
+  { job, store, control }: LaunchOptions,
+): Promise<UblkError> {
+  const what = `The server process, pid ${daemon.pid}, does not say whether it serves`;
+  if (job.verb === "recover") {
+    const hint = `it may still come; see its log, or kill it (kill -9 ${daemon.pid}) and recover again`;
+    return new UblkError(what, { exitCode: EXIT.timedOut, hint });
+  }
+  daemon.kill("SIGKILL");
+  await within(cleanUpMs(job.timeoutMs), daemon.exited);
+  await removeRemains(control, store, job);
+  return new UblkError(`${what}: it was killed, and nothing is left of it`, {
+    exitCode: EXIT.timedOut,
+    hint: "a target that takes long to open needs a longer --timeout",
+  });
+}
+
 /** False: the daemon has died. A new device whose first read does not end is taken back. */
 async function isReadable(
   id: number,
@@ -77,7 +103,8 @@ async function isReadable(
   { job, store, control, interrupt }: LaunchOptions,
 ): Promise<boolean> {
   try {
-    return await firstRead(id, { timeoutMs: job.timeoutMs, interrupt, daemon });
+    const isNew = job.verb === "add";
+    return await firstRead(id, { timeoutMs: job.timeoutMs, interrupt, daemon, isNew });
   } catch (error) {
     if (job.verb === "add") {
       daemon.kill("SIGKILL");
@@ -95,11 +122,7 @@ async function isTakenBack(
 ): Promise<boolean> {
   // What is recovered stays so, however late the signal came.
   if (interrupt.signal === undefined || job.verb === "recover") return false;
-  const { promise: late, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), job.timeoutMs);
-  const exitCode = await Promise.race([daemon.exited, late]);
-  clearTimeout(timer);
-  return exitCode !== undefined;
+  return (await within(job.timeoutMs, daemon.exited)) !== "late";
 }
 
 interface Daemon {
@@ -135,7 +158,7 @@ function startLog(store: Store, job: JobToLaunch): string {
 
 function ownNamespaceFor(foreground: boolean): boolean {
   const { refused, ownNamespace } = prepareDaemonParent();
-  if (refused.length > 0 && foreground) log.debug(`not allowed here: ${refused.join(", ")}`);
+  if (refused.length > 0 && foreground) log.info(`not allowed here: ${refused.join(", ")}`);
   return ownNamespace;
 }
 

@@ -4,6 +4,7 @@
 import { closeSync, fstatSync, openSync, readSync, renameSync } from "node:fs";
 
 import { dup2 } from "../ffi/libc.ts";
+import { peek } from "./processes.ts";
 
 /** The file and its one predecessor together stay below 1 MiB. */
 const FILE_BYTES_MAX = 448 * 1024;
@@ -27,7 +28,8 @@ export class LogFile {
 
   /** Looks at the file's size now and then; does not keep the process alive. */
   watch(): void {
-    setInterval(() => this.rotateIfLarge(), ROTATE_CHECK_MS).unref();
+    // A run folder that is gone or full must not end a server.
+    setInterval(() => peek(() => this.rotateIfLarge()), ROTATE_CHECK_MS).unref();
   }
 
   rotateIfLarge(): void {

@@ -38,7 +38,9 @@ export function prepareDaemonParent(): Surroundings {
 
 function leaveMountNamespace(): boolean {
   // In a chroot that is no mount, MS_SLAVE is refused, and the way back would lead out of the chroot.
-  if (!isRootMount()) return false;
+  // Where `/` is private (no systemd), a namespace would never hear of the host's unmounts and keep
+  // its disks busy.
+  if (!isRootPropagated()) return false;
   const before = open("/proc/self/ns/mnt", O.RDONLY | O.CLOEXEC);
   if (before < 0) return false;
   const left = unshare(CLONE.NEWNS) === 0;
@@ -49,8 +51,13 @@ function leaveMountNamespace(): boolean {
   return isSlave;
 }
 
-/** Field 5 is the mount point, as seen from our root. Source: proc_pid_mountinfo(5). */
-function isRootMount(): boolean {
+/**
+ * Field 5 is the mount point, as seen from our root; field 7 and those up to a lone "-" tell how
+ * mounts propagate. Source: proc_pid_mountinfo(5).
+ */
+function isRootPropagated(): boolean {
   const text = peek(() => readFileSync("/proc/self/mountinfo", "utf8")) ?? "";
-  return text.split("\n").some((line) => line.split(" ")[4] === "/");
+  const mounts = text.split("\n").map((line) => line.split(" "));
+  const root = mounts.findLast((fields) => fields[4] === "/");
+  return root !== undefined && /^(shared|master):/.test(root[6] ?? "");
 }

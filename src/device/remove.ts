@@ -10,7 +10,7 @@ import { findTarget } from "../targets/index.ts";
 import { diskPath } from "./disk.ts";
 import { sendByHelper } from "./helper.ts";
 import { diskHolders } from "./holders.ts";
-import { assertOurs } from "./identity.ts";
+import { assertOurs, isOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
 import { isDaemon } from "./self.ts";
 import type { DeviceRecord, Store } from "./store.ts";
@@ -72,7 +72,11 @@ export async function deleteDevice(id: number, options: RemoveOptions): Promise<
   void lock;
   const record = loadIfUsable(options, id);
   const info = await findDevice(control, id);
-  if (info === undefined && record !== undefined) return await forget(record, options);
+  if (info === undefined) {
+    if (record !== undefined) return await forget(record, options);
+    // A record that cannot be read, of a device that is not there: only --force comes here with one.
+    if (options.force && store.has(id)) return store.remove(id);
+  }
   const checked = await checkedDevice(id, options);
   const isOpen = options.force && diskHolders(id).length > 0;
   const pid = serverPid(checked);
@@ -89,7 +93,8 @@ export async function deleteStopped(
 ): Promise<void> {
   const { control, store } = options;
   const record = loadIfUsable(options, id);
-  const { state } = await control.run(getDevInfo, id, undefined);
+  const info = await control.run(getDevInfo, id, undefined);
+  const { state } = info;
   if (state !== "DEAD") {
     throw new UblkError(`Device ${id} is ${state} again: somebody started it`, {
       exitCode: EXIT.busy,
@@ -97,7 +102,8 @@ export async function deleteStopped(
   }
   // DEL_DEV would wait until whoever has the disk open closes it, and only then free the id.
   await sendByHelper(isOpen ? "del-async" : "del", id, options);
-  if (record !== undefined) await forget(record, options);
+  // The record of an earlier device may speak of what somebody still needs.
+  if (isOurs(record, info)) await forget(record, options);
   store.remove(id);
 }
 

@@ -7,6 +7,7 @@ import {
   existsSync,
   fstatSync,
   fsyncSync,
+  ftruncateSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -14,14 +15,13 @@ import {
   renameSync,
   statSync,
   unlinkSync,
-  writeFileSync,
-  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 
 import { EXIT, UblkError } from "../errors.ts";
 import { flock, LOCK } from "../ffi/libc.ts";
 import type { Spec } from "../target.ts";
+import { tryWrite, writeAll } from "../write.ts";
 import { isAlive, openersOf } from "./processes.ts";
 
 export const RUN_DIR = "/run/ublk-bun";
@@ -119,18 +119,29 @@ export class Store {
     }
   }
 
+  /** True when there is a record, readable or not. */
+  has(id: number): boolean {
+    return existsSync(this.#recordPath(id));
+  }
+
   /** Writes the record so that a crash leaves the old or the new one, never half of it. */
   save(record: DeviceRecord): void {
     const path = this.#recordPath(record.id);
     const temporary = `${path}.${process.pid}.tmp`;
     const fd = openSync(temporary, "w", 0o600);
     try {
-      writeSync(fd, `${JSON.stringify(record, undefined, 2)}\n`);
+      writeAll(fd, `${JSON.stringify(record, undefined, 2)}\n`);
       fsyncSync(fd);
+      renameSync(temporary, path);
+    } catch (cause) {
+      unlinkIfThere(temporary);
+      throw new UblkError(`Cannot write the record "${path}": ${reason(cause)}`, {
+        cause,
+        hint: "make room there, or give another folder with --run-dir",
+      });
     } finally {
       closeSync(fd);
     }
-    renameSync(temporary, path);
     const folder = openSync(this.dir, "r");
     fsyncSync(folder);
     closeSync(folder);
@@ -157,7 +168,9 @@ export class Store {
       }
       // Its last holder may have removed the file between our open and our lock.
       if (isSameFile(fd, path)) {
-        writeFileSync(path, `${process.pid} ${verb}`);
+        // Its name is for others to read; on a full file system the lock must do without.
+        ftruncateSync(fd);
+        tryWrite(fd, `${process.pid} ${verb}`);
         return { fd, [Symbol.dispose]: () => this.#unlock(fd, path) };
       }
       closeSync(fd);

@@ -61,11 +61,6 @@ export class Workers {
     this.#onBroken = onBroken;
   }
 
-  /** Thread ids, in the order of the queues. */
-  get threadIds(): number[] {
-    return this.#workers.map((worker) => worker.threadId);
-  }
-
   /** Starts one Worker a queue and waits until each has ring, buffers and target ready. */
   async prepare({ queues, ...common }: PrepareAll): Promise<void> {
     // Mapped until the process ends: Workers write to it as long as they live.

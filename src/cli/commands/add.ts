@@ -17,6 +17,7 @@ import { openSession } from "../session.ts";
 const QUEUES_MAX = 32;
 const IO_BUF_BYTES_MAX = 32 * 1024 ** 2;
 const PAGE_BYTES = 4096;
+const STALL_TIMEOUT_MS_MIN = 500;
 
 export const addArgs = {
   kind: { type: "positional", required: false, description: "the target, without --target" },
@@ -123,8 +124,15 @@ function readWish(target: Target, args: ParsedArgs<typeof addArgs>): AddWish {
     depth: parseInteger(args.depth, "--depth", { min: 1, max: UBLK_MAX_QUEUE_DEPTH }),
     ioBufBytes,
     recovery: readRecovery(args),
-    stallTimeoutMs: parseMilliseconds(args["stall-timeout"], "--stall-timeout"),
+    stallTimeoutMs: readStallTimeout(args["stall-timeout"]),
   };
+}
+
+/** Short ones would take a busy machine for a hung queue. */
+function readStallTimeout(word: string): number {
+  const stallTimeoutMs = parseMilliseconds(word, "--stall-timeout");
+  if (stallTimeoutMs === 0 || stallTimeoutMs >= STALL_TIMEOUT_MS_MIN) return stallTimeoutMs;
+  throw new UsageError(`--stall-timeout ${word} is too short`, "at least 500ms, or 0 for never");
 }
 
 /** `--recovery=MODE`, or the field's -r, -i and -e; reissue when nothing is said. */

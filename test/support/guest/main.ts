@@ -1,4 +1,4 @@
-// The guest's command line: bun run guest -- [options] COMMAND…
+// The guest's command line: npm run guest -- [options] COMMAND…
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -10,7 +10,7 @@ import { KERNELS } from "./kernel.ts";
 const USAGE = `Runs COMMAND as root in a guest whose kernel has the ublk driver, over this machine's
 own files (changes stay in the guest), and ends with COMMAND's exit status.
 
-bun run guest -- [options] COMMAND…      one word is shell text, several are a command and its words
+npm run guest -- [options] COMMAND…      one word is shell text, several are a command and its words
 
   --kernel ${KERNELS.join("|")}        which kernel (7.3)
   --memory MB              (4096)

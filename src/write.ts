@@ -1,0 +1,31 @@
+// Writes text to a descriptor, whole and at once: Node's streams lose what a slow reader has not
+// taken when the process exits, and tell nobody that a disk is full.
+
+import { writeSync } from "node:fs";
+
+const RETRY_MS = 1;
+
+/** Throws the system's error; a reader that has gone (EPIPE) is none. */
+export function writeAll(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  let done = 0;
+  while (done < bytes.length) {
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "EPIPE") return;
+      if (code !== "EAGAIN") throw error;
+      Bun.sleepSync(RETRY_MS);
+    }
+  }
+}
+
+/** As `writeAll`, for words that nothing must depend on: a log on a full disk is not worth a disk. */
+export function tryWrite(fd: number, text: string): void {
+  try {
+    writeAll(fd, text);
+  } catch {
+    // There is no other place to say it.
+  }
+}
