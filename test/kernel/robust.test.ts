@@ -1,0 +1,86 @@
+// Surroundings that misbehave: a full run folder, a reader that is slow or gone, impatient signals.
+
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+
+import {
+  leftovers,
+  program,
+  run,
+  runOk,
+  TestDevice,
+  ublk,
+  ublkOk,
+  until,
+} from "../support/program.ts";
+
+afterEach(async () => {
+  await until("nothing is left", () => leftovers().length === 0, 20_000).catch(() => {});
+  expect(leftovers()).toEqual([]);
+});
+
+test("two SIGTERMs to the daemon of an idle disk remove it, or leave it to recover", async () => {
+  for (const pauseMs of [0, 20, 100]) {
+    await using device = await TestDevice.add("null", "-n0");
+    const pid = await device.serverPid();
+    process.kill(pid, "SIGTERM");
+    await Bun.sleep(pauseMs);
+    if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGTERM");
+    await until("the daemon has ended", () => !existsSync(`/proc/${pid}`));
+    const listed = await ublk("list", "0");
+    expect([0, 3]).toContain(listed.exitCode);
+    if (listed.exitCode === 3) continue;
+    expect(listed.stdout).toContain("state QUIESCED");
+    await ublkOk("recover", "0");
+  }
+});
+
+test("with a full run folder the disk is recovered all the same, and can be deleted", async () => {
+  const dir = "/run/full";
+  mkdirSync(dir);
+  await runOk("mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", dir);
+  try {
+    await ublkOk("add", "null", "-n0", "--quiet", "--run-dir", dir);
+    await run(["sh", "-c", `cat /dev/zero > ${dir}/filler`]);
+    const pid = Number(/daemon pid (\d+)/.exec(await ublkOk("list", "0", "--run-dir", dir))?.[1]);
+    process.kill(pid, "SIGKILL");
+    await ublkOk("recover", "0", "--run-dir", dir);
+    const listed = await ublkOk("list", "0", "--run-dir", dir);
+    expect(listed).toContain("state LIVE");
+    await ublkOk("del", "0", "--run-dir", dir);
+    expect(await run(["ls", dir])).toMatchObject({ stdout: "filler\n" });
+  } finally {
+    await runOk("umount", dir);
+  }
+});
+
+test("a slow reader gets all of the output, and a full disk is an error", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  void device;
+  // One page of pipe, and a reader that begins late.
+  const slow = await run(["bash", "-c", `"${program}" help add | (sleep 2; cat)`]);
+  expect(slow.stdout).toBe(await ublkOk("help", "add"));
+  const full = await run(["bash", "-c", `"${program}" list > /dev/full`]);
+  expect(full.exitCode).toBe(1);
+  expect(full.stderr).toContain("Cannot write the output");
+});
+
+test("a server whose log cannot be written goes on serving", async () => {
+  const child = Bun.spawn(
+    ["bash", "-c", `exec "${program}" add null -n0 --foreground 2>&1 | head -1`],
+    { stdio: ["ignore", "pipe", "ignore"] },
+  );
+  await until("live", async () => (await ublk("list", "0")).stdout.includes("state LIVE"));
+  await using device = new TestDevice(0);
+  const pid = await device.serverPid();
+  const holder = Bun.spawn(["sleep", "1000"], { stdio: [Bun.file(device.path), null, null] });
+  // What is refused is logged, to a pipe that nobody reads.
+  process.kill(pid, "SIGTERM");
+  await Bun.sleep(500);
+  process.kill(pid, 0);
+  expect((await device.report()).state).toBe("LIVE");
+  expect(readFileSync(`/proc/${pid}/comm`, "utf8")).toBe("ublk-bun\n");
+  holder.kill("SIGKILL");
+  await holder.exited;
+  child.kill();
+});
