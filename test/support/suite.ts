@@ -13,7 +13,7 @@ import { type KernelName, KERNELS } from "./guest/kernel.ts";
 import { buildKublk } from "./peer.ts";
 
 const UNIT_SECONDS_MAX = 600;
-const KERNEL_SECONDS_MAX = 1800;
+const KERNEL_SECONDS_MAX = 2340;
 const TEST_MILLISECONDS_MAX = 300_000;
 
 interface Count {
