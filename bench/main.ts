@@ -116,7 +116,7 @@ ${await nop()}
 
 4 KiB random reads, fio with libaio, Linux ${values.kernel} in an emulated guest (2 CPUs, TCG), both
 servers up and warm (60,000 requests each), alternating, ${values.rounds} rounds: \`bun bench/null.ts KUBLK\` inside
-\`bun run guest\`. Ratios of medians, ublk-bun to kublk, with the lowest and highest round; bars:
+\`npm run guest\`. Ratios of medians, ublk-bun to kublk, with the lowest and highest round; bars:
 IOPS at least 0.95, CPU at most 1.10. Emulation slows compiled C and JIT code only roughly alike, so
 these figures say that nothing is badly off; the table above carries the claim about the language.
 
