@@ -49,7 +49,10 @@ export interface Geometry {
 /** An opened target. Its files stay open until the daemon's Workers are gone. */
 export interface Backing extends AsyncDisposable {
   readonly geometry: Geometry;
-  /** Open files that the Workers use, in the order `serve` finds them. */
+  /**
+   * Open files that the Workers use. Each queue registers them with its ring: `transfer` and SQEs with
+   * IOSQE.FIXED_FILE name them by their position here.
+   */
   readonly fds: readonly number[];
   /** What `open` found out and `serve` needs; plain JSON. */
   readonly facts: Spec;
@@ -70,12 +73,44 @@ export interface QueueContext {
   /** Undefined for FLUSH: test the op first. */
   offsetBytes(tag: number): number;
   lengthBytes(tag: number): number;
-  /** Where the request's data lies in this process's memory. */
+  /**
+   * Where the request's data lies: an address in this process's memory, which a target of data
+   * "address" may read (WRITE) or fill (READ). In the registered modes there is no such address; it
+   * is 0 then, and good for nothing but the base of `transferVector`'s vectors.
+   */
   address(tag: number): number;
+  /**
+   * Fills an SQE that moves part of the request's data between it and a file, in the direction of
+   * the request (READ: from the file), in whatever way the device's mode needs. `file` is a position
+   * in the backing's `fds`; `dataOffset` counts from the start of the request. The result comes to
+   * `finish`: bytes, possibly fewer, or a negative errno. Stamp the SQE with `own`.
+   */
+  transfer(
+    sqe: number,
+    tag: number,
+    file: number,
+    fileOffset: number,
+    dataOffset: number,
+    lengthBytes: number,
+  ): void;
+  /**
+   * The same for several parts of the request that lie together in the file: `vectors` is the address
+   * of `count` struct iovec in mapped memory, whose bases are `address(tag)` plus an offset.
+   */
+  transferVector(
+    sqe: number,
+    tag: number,
+    file: number,
+    fileOffset: number,
+    vectors: number,
+    count: number,
+  ): void;
   /** Stamps an SQE (its index in `ring.sqes`) as belonging to this tag; `step` comes back in `finish`. */
   own(sqe: number, tag: number, step: number): void;
   /** Ends the request, exactly once: its full length (0 where it has no data), or a negative errno. */
   complete(tag: number, result: number): void;
+  /** A line for the daemon's log: for what happens once, never per request. */
+  note(text: string): void;
 }
 
 /** Serves requests on the queue's own ring: no promise, no allocation, no throw. */
@@ -85,12 +120,29 @@ export interface RingHandler {
   start(tag: number): void;
   /** One of the target's SQEs came back. */
   finish(tag: number, step: number, result: number): void;
+  /** Before the FETCH of this tag is queued; for targets that fail on purpose. */
+  fetching?(tag: number): void;
 }
 
 export interface ServeContext {
   readonly facts: Spec;
   readonly fds: readonly number[];
   readonly queue: QueueContext;
+}
+
+/** The device that a target is opened for. */
+export interface OpenContext {
+  /** -1 while the kernel has still to choose it. */
+  readonly deviceId: number;
+  /** 16 hexadecimal digits, the device's alone: a name for what the target itself makes. */
+  readonly identity: string;
+  /**
+   * False for a recovery: what an earlier server of this device made must be there, and nothing may
+   * be made, emptied or changed.
+   */
+  readonly isNew: boolean;
+  /** A warning for the person at the prompt. */
+  readonly note: (text: string) => void;
 }
 
 /** One kind of disk. A new one is a file in `targets/` and a line in its index. */
@@ -110,12 +162,22 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
   /** Words to spec: checks them, makes paths absolute, opens nothing. Throws UsageError. */
   parse(args: ParsedArgs<A>): S;
   /** Opens and checks everything it needs, so that nothing is left to fail afterwards. */
-  open(spec: S, context: { readonly deviceId: number }): Promise<Backing>;
+  open(spec: S, context: OpenContext): Promise<Backing>;
   serve(spec: S, context: ServeContext): RingHandler;
   /** Most SQEs that one request becomes; the rings are sized by it. Default 1. */
   fanOut?(spec: S, geometry: Geometry): number;
-  /** Removes what outlives the server; called by `del` once the device is gone. */
-  remove?(spec: S): Promise<void>;
+  /**
+   * Removes what outlives the server; called once the device is gone, or was never made. Nothing to
+   * remove is no error.
+   */
+  remove?(spec: S, context: Pick<OpenContext, "identity">): Promise<void>;
+  /** Files and block devices that no second disk may use at the same time. */
+  files?(spec: S): readonly string[];
+  /**
+   * The spec of the same disk with another size (a whole number of its blocks), after making sure that
+   * the backing holds so much, or making it so. Throws UblkError. Absent: it cannot be resized.
+   */
+  resize?(spec: S, sizeBytes: number, context: Pick<OpenContext, "identity">): Promise<S>;
 }
 
 /** Lets the compiler check a target's spec and arguments against each other, then forgets them. */

@@ -12,13 +12,14 @@ import { errnoName } from "./ffi/errno.ts";
 import { _exit, gettid, sched_setaffinity } from "./ffi/libc.ts";
 import { loadLiburing } from "./ffi/liburing.ts";
 import { IORING_SETUP } from "./ffi/uring.ts";
-import { Buffers } from "./queue/buffers.ts";
+import { MODE_SQES_MAX, openBuffers, reserveBuffers } from "./queue/buffers.ts";
 import { Descriptors } from "./queue/descs.ts";
 import { Progress } from "./queue/progress.ts";
 import type { FromWorker, Prepare, Prime, ToServingWorker, ToWorker } from "./queue/protocol.ts";
 import { pump } from "./queue/pump.ts";
 import { describeQueueFailure, Queue } from "./queue/queue.ts";
 import { whileStarting } from "./queue/starting.ts";
+import type { TagMemory } from "./queue/tag-memory.ts";
 import { Ring } from "./ring/ring.ts";
 import { findTarget } from "./targets/index.ts";
 import { tryWrite } from "./write.ts";
@@ -28,7 +29,7 @@ declare const self: Worker & { onmessage: ((event: MessageEvent<ToWorker>) => vo
 interface Prepared {
   readonly job: Prepare;
   readonly ring: Ring;
-  readonly buffers: Buffers;
+  readonly memory: TagMemory | undefined;
   readonly progress: Progress;
   readonly port: MessagePort;
 }
@@ -42,32 +43,38 @@ const report = (message: FromWorker) => self.postMessage(message);
 function prepare(job: Prepare, port: MessagePort): Prepared {
   // Seen in top and ps: which thread serves what.
   writeFileSync(`/proc/self/task/${gettid()}/comm`, `ublk${job.deviceId}q${job.queueId}`);
-  const target = findTarget(job.target);
+  const modeSqes = job.mode === "copy" ? 0 : MODE_SQES_MAX;
   const ring = new Ring({
     liburing: loadLiburing(job.liburing),
     // Room for every tag's fetch, and for every SQE of a full queue's worth of requests.
-    entries: Math.min(32768, job.depth * (1 + job.fanOut)),
-    cqEntries: Math.min(65536, job.depth * (1 + job.fanOut) + 16),
+    entries: Math.min(32768, job.depth * (1 + job.fanOut + modeSqes)),
+    cqEntries: Math.min(65536, job.depth * (1 + job.fanOut + modeSqes) + 16),
     flags: IORING_SETUP.SINGLE_ISSUER | IORING_SETUP.DEFER_TASKRUN,
   });
   ring.registerRingFd();
-  const buffers = new Buffers({
-    depth: job.depth,
-    bytesPerTag: job.ioBufBytes,
-    shared: target.data === "none",
-  });
-  return { job, ring, buffers, progress: new Progress(job.progressAddress), port };
+  if (job.fds.length > 0) ring.registerFiles(job.fds);
+  const memory = reserveBuffers(reserveOptions(job, ring));
+  return { job, ring, memory, progress: new Progress(job.progressAddress), port };
+}
+
+function reserveOptions({ mode, depth, ioBufBytes, target }: Prepare, ring: Ring) {
+  return { mode, ring, depth, bytesPerTag: ioBufBytes, data: findTarget(target).data } as const;
 }
 
 /** Fetches every tag and serves until the queue is over. */
-function serve(
-  { job, ring, buffers, progress, port }: Prepared,
-  { charFd, affinity }: Prime,
-): void {
+function serve({ job, ring, memory, progress, port }: Prepared, { charFd, affinity }: Prime): void {
   // Best effort: a cpuset may forbid it, and the queue works anywhere.
   if (affinity.length > 0) sched_setaffinity(0, affinity);
   const { queueId: id, depth, spec, facts, fds } = job;
-  const descriptors = new Descriptors(charFd, id, depth);
+  const descriptors = new Descriptors(charFd, id, depth, job.ioDescBytes);
+  const buffers = openBuffers({
+    ...reserveOptions(job, ring),
+    memory,
+    queueId: id,
+    charFd,
+    descriptors,
+  });
+  const onNote = (text: string) => report({ kind: "note", text });
   const onWake = () => {
     for (;;) {
       const received = receiveMessageOnPort(port as never);
@@ -77,11 +84,11 @@ function serve(
       else queue.drain();
     }
   };
-  const queue = new Queue({ id, depth, ring, charFd, descriptors, buffers, onWake });
+  const queue = new Queue({ id, depth, ring, charFd, descriptors, buffers, onWake, onNote });
   const leave = () => {
     ring[Symbol.dispose]();
     descriptors[Symbol.dispose]();
-    buffers[Symbol.dispose]();
+    memory?.[Symbol.dispose]();
   };
   try {
     const handler = findTarget(job.target).serve(spec, { facts, fds, queue });

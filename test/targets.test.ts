@@ -14,6 +14,8 @@ import { FakeQueue, type Request } from "./support/fake-queue.ts";
 /** What a target needs to be opened here, where it has a required option. */
 const WORDS: Readonly<Record<string, readonly string[]>> = {};
 
+const context = { deviceId: 0, identity: "0123456789abcdef", isNew: true, note: () => {} };
+
 const words = (target: Target) => [...(WORDS[target.name] ?? [])];
 
 const requests: readonly Request[] = [
@@ -42,7 +44,7 @@ for (const target of targets) {
   test(`${target.name}: its spec is plain JSON and its geometry is one the kernel takes`, async () => {
     const spec = target.parse(parseArgs(words(target), target.args));
     expect(JSON.parse(JSON.stringify(spec))).toEqual(spec);
-    await using backing = await target.open(spec, { deviceId: 0 });
+    await using backing = await target.open(spec, context);
     const { geometry } = backing;
     expect(geometry.sizeBytes % geometry.logicalBlockBytes).toBe(0);
     expect(geometry.logicalBlockBytes).toBeGreaterThanOrEqual(512);
@@ -54,7 +56,7 @@ for (const target of targets) {
 
   test(`${target.name}: answers every request once, wholly or with an errno`, async () => {
     const spec = target.parse(parseArgs(words(target), target.args));
-    await using backing = await target.open(spec, { deviceId: 0 });
+    await using backing = await target.open(spec, context);
     const fake = new FakeQueue({ id: 0, depth: requests.length });
     const { facts, fds } = backing;
     fake.prime(target.serve(spec, { facts, fds, queue: fake.queue }));

@@ -36,6 +36,6 @@ export function formatDevice(device: DeviceReport): string {
     device.ours
       ? `\ttarget ${device.target} ${JSON.stringify(device.spec)}`
       : "\ttarget unknown: not made by ublk-bun, or its record is lost",
-    `\trecovery ${device.recovery} restarts ${device.restarts ?? "unknown"}`,
+    `\tmode ${device.mode ?? "unknown"} recovery ${device.recovery} restarts ${device.restarts ?? "unknown"}`,
   ].join("\n");
 }

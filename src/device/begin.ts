@@ -4,11 +4,13 @@ import { getDevInfo } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import type { Spec } from "../target.ts";
+import { findTarget } from "../targets/index.ts";
 import { diskPath } from "./disk.ts";
 import { assertOurs, identityText, newIdentity } from "./identity.ts";
-import { serverPid } from "./inspect.ts";
+import { flagNames, serverPid } from "./inspect.ts";
 import { Interrupt } from "./interrupt.ts";
 import { launch, type Launched } from "./launch.ts";
+import { chooseMode, type Mode } from "./modes.ts";
 import { processName } from "./processes.ts";
 import { recoveryFlags } from "./recovery.ts";
 import { bootId, type DeviceLock, type Recovery, type Store } from "./store.ts";
@@ -22,6 +24,11 @@ export interface AddWish {
   readonly queues: number;
   readonly depth: number;
   readonly ioBufBytes: number;
+  readonly ioDescBytes: number;
+  /** "auto" and undefined: chosen by kernel and target. */
+  readonly mode: Mode | "auto" | undefined;
+  /** UBLK_F bits besides those of recovery and mode. */
+  readonly flags: bigint;
   readonly recovery: Recovery;
   readonly stallTimeoutMs: number;
 }
@@ -38,6 +45,8 @@ export interface BeginOptions {
 export async function addDevice(wish: AddWish, options: BeginOptions): Promise<Launched> {
   const { control, store, timeoutMs, liburing } = options;
   recoveryFlags(wish.recovery, control.features);
+  const mode = chooseMode(wish.mode, findTarget(wish.target), control.features);
+  assertKnown(wish.flags, control.features);
   store.prepare();
   const interrupt = new Interrupt();
   using lock = wish.id < 0 ? undefined : lockForAdd(store, wish.id);
@@ -46,7 +55,9 @@ export async function addDevice(wish: AddWish, options: BeginOptions): Promise<L
     version: 1,
     identity: identityText(newIdentity()),
     bootId: bootId(),
-    flags: "0x0",
+    mode,
+    // Until the kernel has answered: what is asked for besides.
+    flags: `0x${wish.flags.toString(16)}`,
     restarts: 0,
     liburing,
     log: "",
@@ -96,6 +107,16 @@ async function refuseIfHopeless(id: number, control: Control, store: Store): Pro
       `delete it and add it again: ublk-bun del ${id}`,
     );
   }
+}
+
+/** Flags whose absence would otherwise go unseen: the kernel clears what it does not know. */
+function assertKnown(flags: bigint, features: bigint): void {
+  const unknown = flagNames(flags & ~features);
+  if (unknown.length === 0) return;
+  throw new UblkError(`This kernel does not have ${unknown.join(", ")}`, {
+    exitCode: EXIT.notSupported,
+    hint: "NO_AUTO_PART_SCAN came with Linux 7.0, IO_DESC_SIZE with 7.2; see: ublk-bun features",
+  });
 }
 
 function refuse(message: string, hint: string): never {

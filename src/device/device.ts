@@ -25,6 +25,7 @@ import { within } from "./deadline.ts";
 import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { charHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
+import { checkModeGranted, MODES } from "./modes.ts";
 import { toParams } from "./params.ts";
 import { checkGranted, recoveryFlags } from "./recovery.ts";
 import { type DeviceState, next } from "./state.ts";
@@ -80,24 +81,15 @@ export class Device {
   ): Promise<void> {
     const { control, store, signal } = this.#options;
     const { record } = this;
-    const backing = await this.#openTarget(record.id);
-    const id = record.id < 0 ? ANY_DEVICE : record.id;
-    const flags = recoveryFlags(record.recovery, control.features);
-    signal.throwIfAborted();
-    const info = await control.run(addDev, id, {
-      id,
-      queues: record.queues,
-      depth: record.depth,
-      ioBufBytes: record.ioBufBytes,
-      flags,
-      identity,
-    });
+    const backing = await this.#openTarget({ isNew: true });
+    const info = await this.#create(identity);
     this.#state = next(this.#state, "added");
     this.record = { ...record, ...kernelFacts(info), log: store.logPath(info.id) };
     let lock: DeviceLock | undefined;
     try {
       lock = await onId(info.id);
       checkGranted(record.recovery, info.flags);
+      checkModeGranted(record.mode, info.flags);
       this.#noteDifferences(record, info);
       await control.run(setParams, this.id, toParams(backing.geometry, info.ioBufBytes));
       store.save(this.record);
@@ -120,7 +112,7 @@ export class Device {
     const info = await control.run(getDevInfo, this.id, undefined);
     assertOurs(this.record, info, "nothing was changed");
     this.#state = next(this.#state, "adopted");
-    const backing = await this.#openTarget(this.id);
+    const backing = await this.#openTarget({ isNew: false });
     await this.#compareGeometry(info, backing);
     await this.#prepareWorkers(info, backing);
     signal.throwIfAborted();
@@ -155,9 +147,31 @@ export class Device {
     this.#workers.leave();
   }
 
-  async #openTarget(deviceId: number): Promise<Backing> {
-    this.#backing = await this.#target.open(this.record.spec, { deviceId });
+  async #openTarget({ isNew }: { readonly isNew: boolean }): Promise<Backing> {
+    const { id: deviceId, identity, spec } = this.record;
+    const { note } = this.#options;
+    this.#backing = await this.#target.open(spec, { deviceId, identity, isNew, note });
     return this.#backing;
+  }
+
+  /** ADD_DEV; what the target has made for the device goes where there is none. */
+  async #create(identity: bigint): Promise<DevInfo> {
+    const { control, signal } = this.#options;
+    const { record } = this;
+    const id = record.id < 0 ? ANY_DEVICE : record.id;
+    const { queues, depth, ioBufBytes, ioDescBytes } = record;
+    const flags =
+      recoveryFlags(record.recovery, control.features) |
+      MODES[record.mode].flags |
+      BigInt(record.flags);
+    try {
+      signal.throwIfAborted();
+      const request = { id, queues, depth, ioBufBytes, ioDescBytes, flags, identity };
+      return await control.run(addDev, id, request);
+    } catch (error) {
+      await this.#target.remove?.(record.spec, record);
+      throw error;
+    }
   }
 
   async #prepareWorkers(info: DevInfo, backing: Backing): Promise<void> {
@@ -166,6 +180,8 @@ export class Device {
       deviceId: info.id,
       depth: info.depth,
       ioBufBytes: info.ioBufBytes,
+      ioDescBytes: info.ioDescBytes,
+      mode: this.record.mode,
       liburing: this.#options.liburing,
       target: this.record.target,
       spec: this.record.spec,
@@ -228,6 +244,8 @@ export class Device {
     const params = await this.#options.control.run(getParams, this.id, undefined);
     for (const [field, what] of SHAPE_FIELDS) {
       if (params[field] === wanted[field]) continue;
+      // A backing that has grown still holds all of the disk.
+      if (field === "basic_dev_sectors" && wanted[field]! > params[field]) continue;
       throw new UblkError(
         `The target of device ${this.id} has changed: ` +
           `its ${what} is ${wanted[field]}, the kernel's disk has ${params[field]}`,
@@ -251,6 +269,7 @@ export class Device {
       if (this.#charFd >= 0) close(this.#charFd);
       this.#charFd = -1;
       await sendByHelper("del", this.id, { timeoutMs, liburing });
+      await this.#target.remove?.(this.record.spec, this.record);
       store.remove(this.id);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
@@ -292,6 +311,7 @@ function kernelFacts(info: DevInfo) {
     queues: info.queues,
     depth: info.depth,
     ioBufBytes: info.ioBufBytes,
+    ioDescBytes: info.ioDescBytes,
     flags: `0x${info.flags.toString(16)}`,
   };
 }

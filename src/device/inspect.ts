@@ -8,6 +8,7 @@ import type { Spec } from "../target.ts";
 import { charPath, diskPath, diskShape, inFlight } from "./disk.ts";
 import { holdsChar } from "./holders.ts";
 import { identityText, isOurs } from "./identity.ts";
+import type { Mode } from "./modes.ts";
 import { isAlive } from "./processes.ts";
 import { recoveryOf } from "./recovery.ts";
 import type { DeviceRecord, Recovery, Store } from "./store.ts";
@@ -38,6 +39,8 @@ export interface DeviceReport {
   readonly identity: string;
   readonly target: string | null;
   readonly spec: Spec | null;
+  /** How data travels. */
+  readonly mode: Mode | null;
   /** How often it has been recovered. */
   readonly restarts: number | null;
   readonly log: string | null;
@@ -93,6 +96,7 @@ export async function inspect(
     identity: identityText(info.identity),
     target: ours?.target ?? null,
     spec: ours?.spec ?? null,
+    mode: ours?.mode ?? null,
     restarts: ours?.restarts ?? null,
     log: ours?.log ?? null,
   };

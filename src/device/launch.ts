@@ -8,6 +8,7 @@ import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import { O, pipe2 } from "../ffi/libc.ts";
 import { log } from "../log.ts";
+import { findTarget } from "../targets/index.ts";
 import { within } from "./deadline.ts";
 import { deviceIds } from "./disk.ts";
 import { firstRead } from "./first-read.ts";
@@ -193,6 +194,7 @@ async function removeRemains(
     await sendByHelper("del", id, options);
     store.remove(id);
   }
+  await findTarget(record.target).remove?.(record.spec, record);
 }
 
 function failure(

@@ -133,7 +133,7 @@ function loadIfUsable({ store, force }: RemoveOptions, id: number): DeviceRecord
 }
 
 async function forget(record: DeviceRecord, { store }: RemoveOptions): Promise<void> {
-  await findTarget(record.target).remove?.(record.spec);
+  await findTarget(record.target).remove?.(record.spec, record);
   store.remove(record.id);
 }
 

@@ -20,6 +20,7 @@ import { join } from "node:path";
 
 import { EXIT, UblkError } from "../errors.ts";
 import { flock, LOCK } from "../ffi/libc.ts";
+import type { Mode } from "../queue/protocol.ts";
 import type { Spec } from "../target.ts";
 import { tryWrite, writeAll } from "../write.ts";
 import { isAlive, openersOf } from "./processes.ts";
@@ -44,6 +45,9 @@ export interface DeviceRecord {
   readonly queues: number;
   readonly depth: number;
   readonly ioBufBytes: number;
+  readonly ioDescBytes: number;
+  /** How data travels. */
+  readonly mode: Mode;
   /** UBLK_F bits as the kernel returned them, hexadecimal. */
   readonly flags: string;
   readonly recovery: Recovery;
@@ -249,6 +253,8 @@ const FIELDS: Readonly<Record<string, string>> = {
   queues: "number",
   depth: "number",
   ioBufBytes: "number",
+  ioDescBytes: "number",
+  mode: "string",
   flags: "string",
   recovery: "string",
   restarts: "number",

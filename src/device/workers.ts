@@ -6,6 +6,7 @@ import type { Control } from "../control/control.ts";
 import { KernelError, UblkError } from "../errors.ts";
 import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
 import { mapMemory } from "../ffi/memory.ts";
+import { log } from "../log.ts";
 import { Progress, PROGRESS_LINE_BYTES } from "../queue/progress.ts";
 import type { FromWorker, Leave, Prepare } from "../queue/protocol.ts";
 import { KIND } from "../queue/tag.ts";
@@ -160,6 +161,7 @@ export class Workers {
       if (this.#workers.every(({ gone }) => gone)) this.#allGone.resolve();
     }
     if (message.kind === "gone") return;
+    if (message.kind === "note") return log.warn(`queue ${worker.queueId}: ${message.text}`);
     if (message.kind === "broken") {
       const reason = `queue ${worker.queueId}: ${message.message}`;
       return this.#live ? this.#onFatal(reason) : this.#onBroken(reason);

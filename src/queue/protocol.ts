@@ -2,6 +2,9 @@
 
 import type { Spec } from "../target.ts";
 
+/** How a request's data travels between the kernel and the target; docs/architecture.md. */
+export type Mode = "copy" | "get-data" | "user-copy" | "zero-copy" | "auto-zc" | "auto-zc-fallback";
+
 /** Everything a Worker needs before it may touch the device. */
 export interface Prepare {
   readonly kind: "prepare";
@@ -9,6 +12,9 @@ export interface Prepare {
   readonly queueId: number;
   readonly depth: number;
   readonly ioBufBytes: number;
+  /** Bytes from one io descriptor to the next. */
+  readonly ioDescBytes: number;
+  readonly mode: Mode;
   readonly liburing: string;
   readonly target: string;
   readonly spec: Spec;
@@ -42,6 +48,8 @@ export type FromWorker =
   | { readonly kind: "prepared"; readonly threadId: number; readonly ringFd: number }
   /** Every FETCH is with the kernel. */
   | { readonly kind: "primed" }
+  /** A line for the log. */
+  | { readonly kind: "note"; readonly text: string }
   /** The target threw before the device was live; every request is refused since. */
   | { readonly kind: "broken"; readonly message: string }
   /** Ring and descriptors are unmapped: the Worker holds nothing of the device any more. */

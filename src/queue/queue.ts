@@ -5,7 +5,7 @@
 
 import { assert } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
-import { UBLK_IO, ublksrv_io_cmd } from "../ffi/ublk.ts";
+import { UBLK_IO, UBLK_IO_RES, ublksrv_io_cmd } from "../ffi/ublk.ts";
 import { io_uring_sqe, IORING_OP } from "../ffi/uring.ts";
 import type { OnCompletion, Ring } from "../ring/ring.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
@@ -23,6 +23,7 @@ const ADDR_LO = CMD + (ublksrv_io_cmd.at.addr >> 2);
 const ADDR_HI = ADDR_LO + 1;
 const FETCH = UBLK_IO.FETCH_REQ | 0;
 const COMMIT = UBLK_IO.COMMIT_AND_FETCH_REQ | 0;
+const GET_DATA = UBLK_IO.NEED_GET_DATA | 0;
 const URING_CMD = IORING_OP.URING_CMD | 0;
 const ABORTED = -ERRNO.ENODEV;
 
@@ -36,6 +37,8 @@ export interface QueueOptions {
   readonly buffers: Buffers;
   /** One of the main thread's messages has arrived. */
   readonly onWake: () => void;
+  /** A line for the daemon's log. */
+  readonly onNote: (text: string) => void;
 }
 
 // TypeScript's `private`, not `#`: every #field access grows the bytecode, and the engine stops
@@ -55,7 +58,9 @@ export class Queue implements QueueContext {
   private readonly owner: Uint8Array;
   private readonly addressLo: Int32Array;
   private readonly addressHi: Int32Array;
+  private readonly registration: Int32Array;
   private readonly onWake: () => void;
+  private readonly onNote: (text: string) => void;
   private handler: RingHandler | undefined;
   private withTarget = 0;
   private ending = false;
@@ -69,13 +74,16 @@ export class Queue implements QueueContext {
     this.descriptors = options.descriptors;
     this.buffers = options.buffers;
     this.onWake = options.onWake;
+    this.onNote = options.onNote;
     this.owner = new Uint8Array(options.depth);
     this.addressLo = new Int32Array(options.depth);
     this.addressHi = new Int32Array(options.depth);
+    this.registration = new Int32Array(options.depth);
     for (let tag = 0; tag < options.depth; tag++) {
-      const address = options.buffers.address(tag);
+      const address = options.buffers.commandAddress(tag);
       this.addressLo[tag] = address | 0;
       this.addressHi[tag] = Math.floor(address / 4294967296);
+      this.registration[tag] = options.buffers.registration(tag);
     }
   }
 
@@ -83,7 +91,10 @@ export class Queue implements QueueContext {
   prime(handler: RingHandler): void {
     assert(this.handler === undefined, `queue ${this.id} is primed once`);
     this.handler = handler;
-    for (let tag = 0; tag < this.depth; tag++) this.command(FETCH, tag, 0);
+    for (let tag = 0; tag < this.depth; tag++) {
+      handler.fetching?.(tag);
+      this.command(FETCH, tag, 0);
+    }
   }
 
   /** Lets another handler start the requests that come from now on. */
@@ -118,6 +129,7 @@ export class Queue implements QueueContext {
     if (hi === KIND.ublk) this.delivered(tagOf(lo), result);
     else if (hi === KIND.target) this.handler!.finish(tagOf(lo), stepOf(lo), result);
     else if (hi === KIND.wake) this.onWake();
+    else if (hi === KIND.mode) this.modeFailed(lo, result);
     else assert(false, `queue ${this.id}: completion of unknown kind ${hi}`);
   };
 
@@ -141,6 +153,32 @@ export class Queue implements QueueContext {
     return this.buffers.address(tag);
   }
 
+  transfer(
+    sqe: number,
+    tag: number,
+    file: number,
+    fileOffset: number,
+    dataOffset: number,
+    lengthBytes: number,
+  ): void {
+    this.buffers.transfer(sqe, tag, file, fileOffset, dataOffset, lengthBytes);
+  }
+
+  transferVector(
+    sqe: number,
+    tag: number,
+    file: number,
+    fileOffset: number,
+    vectors: number,
+    count: number,
+  ): void {
+    this.buffers.transferVector(sqe, tag, file, fileOffset, vectors, count);
+  }
+
+  note(text: string): void {
+    this.onNote(text);
+  }
+
   own(sqe: number, tag: number, step: number): void {
     const sqes = this.ring.sqes;
     sqes[sqe + 8] = packLo(tag, step);
@@ -152,7 +190,7 @@ export class Queue implements QueueContext {
     this.owner[tag] = OWNER.kernel;
     this.withTarget = (this.withTarget - 1) | 0;
     this.served = (this.served + 1) | 0;
-    this.command(COMMIT, tag, result);
+    this.command(COMMIT, tag, this.buffers.end(tag, result));
   }
 
   private delivered(tag: number, result: number): void {
@@ -164,7 +202,12 @@ export class Queue implements QueueContext {
       }
       this.owner[tag] = OWNER.target;
       this.withTarget = (this.withTarget + 1) | 0;
-      this.handler!.start(tag);
+      const refused = this.buffers.begin(tag);
+      if (refused < 0) this.complete(tag, refused);
+      else this.handler!.start(tag);
+    } else if (result === UBLK_IO_RES.NEED_GET_DATA) {
+      // A write that asks for its buffer; it comes back with its data, or asks again.
+      this.command(GET_DATA, tag, 0);
     } else if (result === ABORTED) {
       // STOP, quiesce or a dying ring: the tag is not fetched again.
       this.ending = true;
@@ -173,7 +216,13 @@ export class Queue implements QueueContext {
     }
   }
 
-  /** Writes all 16 words of a FETCH or COMMIT_AND_FETCH. */
+  private modeFailed(lo: number, result: number): void {
+    const step = stepOf(lo);
+    const isExpected = this.buffers.failed(tagOf(lo), step, result);
+    assert(isExpected, `queue ${this.id}: step ${step} of the data mode failed: ${result}`);
+  }
+
+  /** Writes all 16 words of a FETCH, COMMIT_AND_FETCH or NEED_GET_DATA. */
   private command(operation: number, tag: number, result: number): void {
     const at = this.ring.sqe();
     const sqes = this.ring.sqes;
@@ -181,7 +230,7 @@ export class Queue implements QueueContext {
     sqes[at + 1] = this.charFd;
     sqes[at + 2] = operation;
     sqes[at + 3] = 0;
-    sqes[at + 4] = 0;
+    sqes[at + 4] = this.registration[tag]!;
     sqes[at + 5] = 0;
     sqes[at + 6] = 0;
     sqes[at + 7] = 0;

@@ -10,6 +10,8 @@ export const KIND = {
   target: 2,
   /** A message from the main thread (MSG_RING): read the port. */
   wake: 3,
+  /** An SQE that the data mode queued; it is heard of only when it fails. */
+  mode: 4,
 } as const;
 
 export function packLo(tag: number, step: number): number {

@@ -63,6 +63,35 @@ export function prepWrite(
   clearRest(sqes, at);
 }
 
+/**
+ * One of the READ and WRITE family. `operation` is an IORING_OP with `IOSQE` bits shifted left by 8;
+ * `file` a descriptor, or a position with IOSQE.FIXED_FILE; `lengthOrCount` bytes, or iovecs for the
+ * vectored ones; `bufferIndex` counts for the fixed ones only.
+ */
+export function prepTransfer(
+  sqes: Int32Array,
+  at: number,
+  operation: number,
+  file: number,
+  fileOffset: number,
+  address: number,
+  lengthOrCount: number,
+  bufferIndex: number,
+): void {
+  sqes[at] = operation;
+  sqes[at + 1] = file;
+  place(sqes, at, fileOffset, address);
+  sqes[at + 6] = lengthOrCount;
+  sqes[at + 7] = 0;
+  clearRest(sqes, at);
+  sqes[at + 10] = bufferIndex;
+}
+
+/** Sets the RWF_ bits (RWF_DSYNC) of a filled READ or WRITE. */
+export function setRwFlags(sqes: Int32Array, at: number, rwFlags: number): void {
+  sqes[at + 7] = rwFlags;
+}
+
 /** fsync(2) of the whole file; `IORING_FSYNC.DATASYNC` makes it fdatasync(2). */
 export function prepFsync(sqes: Int32Array, at: number, fd: number, fsyncFlags = 0): void {
   sqes[at] = IORING_OP.FSYNC;

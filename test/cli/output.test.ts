@@ -28,6 +28,7 @@ const report: DeviceReport = {
   ours: true,
   identity: "00000000000000ff",
   target: "null",
+  mode: "copy",
   spec: { sizeBytes: 268435456000 },
   restarts: 2,
   log: "/run/ublk-bun/3.log",
@@ -41,7 +42,7 @@ test("a live device", () => {
     "\tqueue 1: affinity(1 )",
     "\tpath /dev/ublkb3 size 250 GiB",
     '\ttarget null {"sizeBytes":268435456000}',
-    "\trecovery reissue restarts 2",
+    "\tmode copy recovery reissue restarts 2",
   ]);
 });
 

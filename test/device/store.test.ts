@@ -22,6 +22,8 @@ const record: DeviceRecord = {
   spec: { sizeBytes: 4096 },
   queues: 1,
   depth: 128,
+  ioDescBytes: 24,
+  mode: "copy",
   ioBufBytes: 524288,
   flags: "0x5a",
   recovery: "reissue",

@@ -141,6 +141,7 @@ test("JSON has the documented fields", async () => {
     identity: expect.stringMatching(/^[0-9a-f]{16}$/),
     target: "null",
     spec: { sizeBytes: 1024 ** 3 },
+    mode: "copy",
     restarts: 0,
     log: "/run/ublk-bun/0.log",
   });

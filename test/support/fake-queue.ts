@@ -2,9 +2,11 @@
 // descriptors that a test fills.
 
 import { UBLK_IO } from "../../src/ffi/ublk.ts";
-import type { Buffers } from "../../src/queue/buffers.ts";
+import { openBuffers } from "../../src/queue/buffers.ts";
 import type { Descriptors } from "../../src/queue/descs.ts";
+import type { Mode } from "../../src/queue/protocol.ts";
 import { Queue } from "../../src/queue/queue.ts";
+import type { TagMemory } from "../../src/queue/tag-memory.ts";
 import { KIND } from "../../src/queue/tag.ts";
 import type { Ring } from "../../src/ring/ring.ts";
 import type { RingHandler } from "../../src/target.ts";
@@ -28,13 +30,21 @@ export interface Command {
 const SLOTS = 8192;
 const BUFFER_BYTES = 4096;
 
+export interface FakeOptions {
+  readonly id: number;
+  readonly depth: number;
+  readonly mode?: Mode;
+  readonly data?: "none" | "transfer" | "address";
+}
+
 export class FakeQueue {
   readonly queue: Queue;
   readonly requests = new Map<number, Request>();
+  readonly notes: string[] = [];
   #taken: number[] = [];
   #next = 0;
 
-  constructor({ id, depth }: { id: number; depth: number }) {
+  constructor({ id, depth, mode = "copy", data = "transfer" }: FakeOptions) {
     // Full of what earlier operations might have left.
     const sqes = new Int32Array(SLOTS * 16).fill(-1);
     const ring = {
@@ -52,14 +62,26 @@ export class FakeQueue {
       offsetBytes: (tag: number) => of(tag).offsetBytes,
       lengthBytes: (tag: number) => of(tag).lengthBytes,
     };
+    const buffers = openBuffers({
+      mode,
+      data,
+      depth,
+      ring: ring as unknown as Ring,
+      memory: { address: FakeQueue.address } as unknown as TagMemory,
+      bytesPerTag: BUFFER_BYTES,
+      queueId: id,
+      charFd: 9,
+      descriptors,
+    });
     this.queue = new Queue({
       id,
       depth,
       ring: ring as unknown as Ring,
       charFd: 9,
       descriptors: descriptors as unknown as Descriptors,
-      buffers: { address: FakeQueue.address } as unknown as Buffers,
+      buffers,
       onWake: () => this.queue.drain(),
+      onNote: (text) => this.notes.push(text),
     });
   }
 

@@ -3,10 +3,11 @@
 import { type CommandDef, defineCommand, type ParsedArgs } from "citty";
 
 import { addDevice, type AddWish } from "../../device/begin.ts";
+import { type Mode, MODES } from "../../device/modes.ts";
 import { RECOVERIES } from "../../device/recovery.ts";
 import type { Recovery } from "../../device/store.ts";
 import { UsageError } from "../../errors.ts";
-import { UBLK_MAX_QUEUE_DEPTH } from "../../ffi/ublk.ts";
+import { UBLK_F, UBLK_MAX_QUEUE_DEPTH } from "../../ffi/ublk.ts";
 import type { Target } from "../../target.ts";
 import { findTarget, targets } from "../../targets/index.ts";
 import { parseBytes, parseInteger, parseMilliseconds } from "../../units.ts";
@@ -17,6 +18,9 @@ import { openSession } from "../session.ts";
 const QUEUES_MAX = 32;
 const IO_BUF_BYTES_MAX = 32 * 1024 ** 2;
 const PAGE_BYTES = 4096;
+const IO_DESC_BYTES_MIN = 24;
+const IO_DESC_BYTES_MAX = 256;
+const MODE_NAMES = ["auto", ...(Object.keys(MODES) as Mode[])] as const;
 const STALL_TIMEOUT_MS_MIN = 500;
 
 export const addArgs = {
@@ -55,6 +59,42 @@ export const addArgs = {
   r: { type: "string", description: "0: --recovery=none, 1: with recovery", valueHint: "0|1" },
   i: { type: "string", description: "1: --recovery=reissue, 0: queue", valueHint: "0|1" },
   e: { type: "string", description: "1: --recovery=fail", valueHint: "0|1" },
+  "get-data": {
+    type: "boolean",
+    alias: "g",
+    description: "data mode: writes ask for their buffer, then are copied",
+  },
+  "user-copy": {
+    type: "boolean",
+    alias: "u",
+    description: "data mode: the server copies by pread and pwrite (Linux 6.5)",
+  },
+  "zero-copy": {
+    type: "boolean",
+    alias: "z",
+    description: "data mode: I/O on the request's own pages (Linux 6.15)",
+  },
+  "auto-zc": {
+    type: "boolean",
+    description: "data mode: as --zero-copy, prepared by the kernel (Linux 6.16)",
+  },
+  "auto-zc-fallback": {
+    type: "boolean",
+    description: "as --auto-zc; what the kernel cannot prepare, the server does",
+  },
+  copy: { type: "boolean", description: "data mode: the kernel copies" },
+  auto: { type: "boolean", description: "the best data mode that kernel and target allow" },
+  "auto-part-scan": {
+    type: "boolean",
+    description: "look for partitions; --no-auto-part-scan: do not (Linux 7.0)",
+    default: true,
+  },
+  "io-desc-size": {
+    type: "string",
+    description: "bytes per io descriptor, 24 to 256, a multiple of 8 (Linux 7.2)",
+    valueHint: "BYTES",
+    default: "24",
+  },
   "stall-timeout": {
     type: "string",
     description: "a queue that is busy with one round for so long has hung; 0: never",
@@ -116,6 +156,7 @@ function readWish(target: Target, args: ParsedArgs<typeof addArgs>): AddWish {
       "write a multiple of 4 KiB, from 4KiB to 32MiB",
     );
   }
+  const ioDescBytes = readIoDescBytes(args["io-desc-size"]);
   return {
     id: parseInteger(args.number, "-n", { min: -1, max: DEVICE_ID_MAX }),
     target: target.name,
@@ -123,9 +164,36 @@ function readWish(target: Target, args: ParsedArgs<typeof addArgs>): AddWish {
     queues: parseInteger(args.queues, "--queues", { min: 1, max: QUEUES_MAX }),
     depth: parseInteger(args.depth, "--depth", { min: 1, max: UBLK_MAX_QUEUE_DEPTH }),
     ioBufBytes,
+    ioDescBytes,
+    mode: readMode(args),
+    flags:
+      (args["auto-part-scan"] ? 0n : UBLK_F.NO_AUTO_PART_SCAN) |
+      (ioDescBytes === IO_DESC_BYTES_MIN ? 0n : UBLK_F.IO_DESC_SIZE),
     recovery: readRecovery(args),
     stallTimeoutMs: readStallTimeout(args["stall-timeout"]),
   };
+}
+
+function readIoDescBytes(word: string): number {
+  const limits = { min: IO_DESC_BYTES_MIN, max: IO_DESC_BYTES_MAX };
+  const ioDescBytes = parseInteger(word, "--io-desc-size", limits);
+  if (ioDescBytes % 8 === 0) return ioDescBytes;
+  throw new UsageError(`--io-desc-size ${word} is not possible`, "write a multiple of 8");
+}
+
+/** The one mode that is asked for, if any. */
+export function readMode(args: { readonly [M in Mode | "auto"]?: boolean | undefined }):
+  Mode | "auto" | undefined {
+  const asked = MODE_NAMES.filter((name) => args[name]);
+  // The field's tools say all three for the third.
+  const isFallback = asked.includes("auto-zc-fallback");
+  const rest = asked.filter((name) => name !== "auto-zc" && name !== "zero-copy");
+  const modes = isFallback ? rest : asked;
+  if (modes.length <= 1) return modes[0];
+  throw new UsageError(
+    `Two data modes are named: --${modes[0]} and --${modes[1]}`,
+    "a device has one; name it, or none for the best",
+  );
 }
 
 /** Short ones would take a busy machine for a hung queue. */

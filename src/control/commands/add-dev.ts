@@ -1,6 +1,6 @@
 // ADD_DEV: creates /dev/ublkcN.
 
-import { UBLK_CMD, ublksrv_ctrl_dev_info } from "../../ffi/ublk.ts";
+import { UBLK_CMD, UBLK_F, ublksrv_ctrl_dev_info } from "../../ffi/ublk.ts";
 import { defineCommand } from "../command.ts";
 import { type DevInfo, readDevInfo } from "./dev-info.ts";
 
@@ -13,6 +13,8 @@ export interface AddRequest {
   readonly queues: number;
   readonly depth: number;
   readonly ioBufBytes: number;
+  /** Counts with UBLK_F.IO_DESC_SIZE only: 24 to 256, a multiple of 8. */
+  readonly ioDescBytes: number;
   readonly flags: bigint;
   readonly identity: bigint;
 }
@@ -28,6 +30,7 @@ export const addDev = defineCommand<AddRequest, DevInfo>({
       nr_hw_queues: request.queues,
       queue_depth: request.depth,
       max_io_buf_bytes: request.ioBufBytes,
+      ...(request.flags & UBLK_F.IO_DESC_SIZE ? { io_desc_size: request.ioDescBytes } : {}),
       flags: request.flags,
       ublksrv_flags: request.identity,
     });

@@ -103,6 +103,7 @@ $b stty -F /dev/hvc0 raw -echo
 ${boot.driver ? "/sbin/modprobe ublk_drv" : ""}
 ${exports.join("\n")}
 cd ${quote(boot.cwd)}
+echo > ${CONTROL}/begun
 $b setsid /bin/sh ${CONTROL}/command.sh < /dev/null >&3 2>&1 3>&-
 echo $? > ${CONTROL}/exit-code
 $b sync

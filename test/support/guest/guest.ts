@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
+import { progress } from "../cache.ts";
 import { run } from "../run.ts";
 import { bootScript, mainScript } from "./boot.ts";
 import type { Boot } from "./boot.ts";
@@ -47,6 +48,8 @@ export interface GuestResult {
   readonly kernelProblems: readonly string[];
 }
 
+const BOOTS_MAX = 3;
+
 /** Exit codes that the harness sets itself. */
 export const GUEST_EXIT = {
   /** The guest ended before the command did: a panic, or QEMU would not start. */
@@ -72,7 +75,21 @@ export async function runGuest(options: GuestOptions): Promise<GuestResult> {
   return { ...ended, exitCode, kernelProblems: problems };
 }
 
+/**
+ * Emulated CPUs that patch each other's code can crash while they boot: a guest that never came to its
+ * command is started again.
+ */
 async function runInQemu(options: GuestOptions): Promise<Omit<GuestResult, "kernelProblems">> {
+  for (let boots = 1; ; boots++) {
+    const { hasBegun, ...ended } = await bootOnce(options);
+    if (hasBegun || boots === BOOTS_MAX || ended.exitCode !== GUEST_EXIT.died) return ended;
+    progress(`guest (${options.kernel}): died while booting, trying again`);
+  }
+}
+
+async function bootOnce(
+  options: GuestOptions,
+): Promise<Omit<GuestResult, "kernelProblems"> & { readonly hasBegun: boolean }> {
   await run(["qemu-system-x86_64", "--version"]);
   const kernel = await kernelByName(options.kernel);
   const control = mkdtempSync(join(tmpdir(), "ublk-guest-"));
@@ -101,7 +118,8 @@ async function runInQemu(options: GuestOptions): Promise<Omit<GuestResult, "kern
     const { output, isTimedOut } = await watch(words, options);
     const logFile = join(control, "kernel.log");
     const kernelLog = existsSync(logFile) ? readFileSync(logFile, "utf8") : "";
-    return { exitCode: isTimedOut ? GUEST_EXIT.timedOut : status(control), output, kernelLog };
+    const exitCode = isTimedOut ? GUEST_EXIT.timedOut : status(control);
+    return { exitCode, output, kernelLog, hasBegun: existsSync(join(control, "begun")) };
   } finally {
     rmSync(control, { recursive: true, force: true });
   }

@@ -2,12 +2,12 @@
 
 import { expect, test } from "bun:test";
 
-import { Buffers } from "../../src/queue/buffers.ts";
+import { TagMemory } from "../../src/queue/tag-memory.ts";
 
 const MIB = 1024 ** 2;
 
 test("each tag has its own page-aligned buffer, across mappings", () => {
-  using buffers = new Buffers({ depth: 100, bytesPerTag: 32 * MIB, shared: false });
+  using buffers = new TagMemory({ depth: 100, bytesPerTag: 32 * MIB, shared: false });
   const addresses = Array.from({ length: 100 }, (_, tag) => buffers.address(tag)).toSorted(
     (a, b) => a - b,
   );
@@ -18,7 +18,7 @@ test("each tag has its own page-aligned buffer, across mappings", () => {
 });
 
 test("a target that never looks at the data has one buffer for all tags", () => {
-  using buffers = new Buffers({ depth: 4096, bytesPerTag: 32 * MIB, shared: true });
+  using buffers = new TagMemory({ depth: 4096, bytesPerTag: 32 * MIB, shared: true });
   expect(buffers.address(4095)).toBe(buffers.address(0));
 });
 
@@ -26,10 +26,10 @@ test("what cannot fit is refused with the arithmetic, and given back", () => {
   // A process of its own, whose address space is bounded: 128 GiB of buffers do not fit into it.
   const script = `
     import { readFileSync } from "node:fs";
-    import { Buffers } from "${import.meta.dir}/../../src/queue/buffers.ts";
+    import { TagMemory } from "${import.meta.dir}/../../src/queue/tag-memory.ts";
     const kib = () => Number(/VmData:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]);
     const before = kib();
-    try { new Buffers({ depth: 4096, bytesPerTag: ${32 * MIB}, shared: false }); }
+    try { new TagMemory({ depth: 4096, bytesPerTag: ${32 * MIB}, shared: false }); }
     catch ({ message, hint }) {
       console.log(JSON.stringify({ message, hint, keptMib: (kib() - before) / 1024 }));
     }`;
