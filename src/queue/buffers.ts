@@ -222,7 +222,15 @@ const UNREGISTER = UBLK_IO.UNREGISTER_IO_BUF | 0;
 const STEP = { register: 1, unregister: 2 } as const;
 
 /** What the registration of a tag's request is. */
-const SLOT = { empty: 0, ours: 1, refused: 2 } as const;
+const SLOT = {
+  empty: 0,
+  /** We have sent REGISTER. */
+  ours: 1,
+  /** It was refused. */
+  refused: 2,
+  /** It was refused, and UNREGISTER was on its way already: that will be refused too. */
+  neverWas: 3,
+} as const;
 
 /**
  * zero-copy, auto-zc, auto-zc-fallback: slot `tag` of the ring's buffer table holds the request's
@@ -309,10 +317,14 @@ class RegisteredBuffers implements Buffers {
   }
 
   failed(tag: number, step: number, _result: number): boolean {
+    const slot = this.slots[tag]!;
+    if (step === STEP.register) {
+      this.slots[tag] = slot === SLOT.ours ? SLOT.refused : SLOT.neverWas;
+      return true;
+    }
+    this.slots[tag] = SLOT.empty;
     // A request whose buffer stays registered would never end: that must not pass unseen.
-    if (step !== STEP.register || this.slots[tag] !== SLOT.ours) return false;
-    this.slots[tag] = SLOT.refused;
-    return true;
+    return slot === SLOT.neverWas;
   }
 
   /** Queues a (un)registration that is heard of only when it fails. */

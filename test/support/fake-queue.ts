@@ -27,6 +27,8 @@ export interface Command {
   readonly address: number;
 }
 
+/** Nobody's. */
+const CHAR_FD = 1_000_000;
 const SLOTS = 8192;
 const BUFFER_BYTES = 4096;
 
@@ -70,14 +72,14 @@ export class FakeQueue {
       memory: { address: FakeQueue.address } as unknown as TagMemory,
       bytesPerTag: BUFFER_BYTES,
       queueId: id,
-      charFd: 9,
+      charFd: CHAR_FD,
       descriptors,
     });
     this.queue = new Queue({
       id,
       depth,
       ring: ring as unknown as Ring,
-      charFd: 9,
+      charFd: CHAR_FD,
       descriptors: descriptors as unknown as Descriptors,
       buffers,
       onWake: () => this.queue.drain(),
@@ -110,7 +112,13 @@ export class FakeQueue {
     this.queue.onCompletion(0, KIND.wake, 0, 0);
   }
 
-  /** What has been queued since the last call. */
+  /** The 16 words of each entry queued since the last call. */
+  words(): number[][] {
+    const { sqes } = this.queue.ring;
+    return this.#taken.splice(0).map((at) => [...sqes.subarray(at, at + 16)]);
+  }
+
+  /** The commands queued since the last call. */
   submitted(): Command[] {
     const { sqes } = this.queue.ring;
     return this.#taken.splice(0).map((at) => {
