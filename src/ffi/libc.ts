@@ -36,6 +36,9 @@ const C = load({
   setrlimit: { args: ["i32", "ptr"], returns: "i32" }, // resource, rlim
   gettid: { args: [], returns: "i32" },
   sched_setaffinity: { args: ["i32", "u32", "ptr"], returns: "i32" }, // pid, cpusetsize, mask
+  fallocate: { args: ["i32", "i32", "ptr", "ptr"], returns: "i32" }, // fd, mode, offset, len
+  // dirfd, pathname, flags, mask, statxbuf
+  statx: { args: ["i32", "ptr", "i32", "u32", "ptr"], returns: "i32" },
   syscall: { args: ["i32", "i32", "u32"], returns: "i32" }, // number, arg1, arg2
   _exit: { args: ["i32"], returns: "void" }, // status
 } as const);
@@ -86,6 +89,7 @@ export const PR = { SET_PDEATHSIG: 1, SET_NAME: 15, SET_IO_FLUSHER: 57 } as cons
 export const RLIMIT = { NOFILE: 7 } as const;
 /** The descriptor is of one thread, not of its process (Linux 6.9). */
 export const PIDFD_THREAD = 0o200;
+const AT_EMPTY_PATH = 0x1000;
 const SYS_pidfd_open = 434;
 const SYS_exit = process.arch === "arm64" ? 93 : 60;
 
@@ -222,6 +226,16 @@ export function getrlimit(resource: number, limits: BigUint64Array): number {
 /** setrlimit(2) of this process and all it starts: `limits` is the soft and the hard one. */
 export function setrlimit(resource: number, limits: BigUint64Array): number {
   return checked(C.setrlimit(resource, limits));
+}
+
+/** fallocate(2); `mode` is FALLOC_FL bits (block.ts). */
+export function fallocate(fd: number, mode: number, offset: number, lengthBytes: number): number {
+  return checked(C.fallocate(fd, mode, address(offset), address(lengthBytes)));
+}
+
+/** statx(2) of an open file: fills `into`, a struct statx (block.ts). */
+export function statxOf(fd: number, mask: number, into: Uint8Array): number {
+  return checked(C.statx(fd, cString(""), AT_EMPTY_PATH, mask, into));
 }
 
 /** gettid(2): the calling thread's number. */

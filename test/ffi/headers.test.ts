@@ -1,8 +1,9 @@
-// gcc judges src/ffi/ublk.ts and uring.ts against Linux 7.3's own headers: every size, offset, type
-// and number that is there, and for ublk also that nothing of the header is missing.
+// gcc judges src/ffi/ublk.ts, uring.ts and block.ts against Linux 7.3's own headers: every size, offset,
+// type and number that is there, and for ublk also that nothing of the header is missing.
 
 import { beforeAll, expect, test } from "bun:test";
 
+import * as block from "../../src/ffi/block.ts";
 import type { Fields, Layout } from "../../src/ffi/layout.ts";
 import * as ublk from "../../src/ffi/ublk.ts";
 import * as uring from "../../src/ffi/uring.ts";
@@ -13,6 +14,9 @@ const HEADERS = [
   "linux/io_uring.h",
   "linux/time_types.h",
   "linux/fs.h",
+  "linux/stat.h",
+  "linux/falloc.h",
+  "linux/blkdev.h",
   "linux/errno.h",
   "linux/ioctl.h",
   "linux/ublk_cmd.h",
@@ -51,7 +55,7 @@ const TYPES = {
 
 type Table = { readonly [name: string]: number | bigint };
 
-const modules: [string, unknown][] = Object.entries({ ...ublk, ...uring });
+const modules: [string, unknown][] = Object.entries({ ...ublk, ...uring, ...block });
 const structs = modules.filter((entry): entry is [string, Layout<Fields>] => isLayout(entry[1]));
 const numbers = modules.flatMap(([name, value]) => (isLayout(value) ? [] : flatten(name, value)));
 
