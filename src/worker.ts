@@ -7,7 +7,7 @@
 import { writeFileSync } from "node:fs";
 import { receiveMessageOnPort } from "node:worker_threads";
 
-import { KernelError, UblkError } from "./errors.ts";
+import { KernelError, messageOf, stackOf, UblkError } from "./errors.ts";
 import { errnoName } from "./ffi/errno.ts";
 import { _exit, gettid, sched_setaffinity } from "./ffi/libc.ts";
 import { loadLiburing } from "./ffi/liburing.ts";
@@ -120,8 +120,7 @@ function fetchAll(queue: Queue, ring: Ring): void {
 }
 
 function die(error: unknown): never {
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  tryWrite(2, `queue worker died: ${text}\n`);
+  tryWrite(2, `queue worker died: ${stackOf(error)}\n`);
   return _exit(70);
 }
 
@@ -144,7 +143,7 @@ self.onmessage = ({ data, ports }: MessageEvent<ToWorker>) => {
 
 function describe(error: unknown): Pick<Failed, "message" | "hint" | "errno"> {
   return {
-    message: error instanceof Error ? error.message : String(error),
+    message: messageOf(error),
     hint: error instanceof UblkError ? error.hint : undefined,
     errno: error instanceof KernelError ? error.errno : 0,
   };

@@ -1,7 +1,7 @@
 // Everything that goes to stdout: tables for people and scripts, JSON for programs.
 
 import type { DeviceReport } from "../device/inspect.ts";
-import { UblkError } from "../errors.ts";
+import { messageOf, UblkError } from "../errors.ts";
 import { formatBytes } from "../units.ts";
 import { writeAll } from "../write.ts";
 
@@ -9,8 +9,7 @@ export function print(text: string): void {
   try {
     writeAll(1, `${text}\n`);
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new UblkError(`Cannot write the output: ${why}`, { cause });
+    throw new UblkError(`Cannot write the output: ${messageOf(cause)}`, { cause });
   }
 }
 

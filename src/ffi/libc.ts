@@ -3,7 +3,7 @@
 
 import { dlopen, type FFIFunction, FFIType, type Pointer, toArrayBuffer } from "bun:ffi";
 
-import { EXIT, UblkError } from "../errors.ts";
+import { EXIT, messageOf, UblkError } from "../errors.ts";
 
 // Variadic functions (open, ioctl, fcntl, prctl, syscall) take these arguments in the same
 // registers as others do, on x86-64 and arm64. An address is a "ptr": numbers pass without BigInt.
@@ -47,7 +47,7 @@ function load<T extends Record<string, FFIFunction>>(functions: T) {
   try {
     return dlopen("libc.so.6", functions).symbols;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw new UblkError(`Cannot call the C library: ${reason}`, {
       cause,
       exitCode: EXIT.notSupported,
