@@ -1,22 +1,60 @@
 // Conformance of every target in the registry, without a kernel. A new target is tested by being there.
 
 import { expect, test } from "bun:test";
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, truncateSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 import { parseArgs } from "citty";
 
+import { strictWords } from "../src/cli/strict.ts";
 import { toParams } from "../src/device/params.ts";
 import { ERRNO } from "../src/ffi/errno.ts";
 import { UBLK_IO_OP } from "../src/ffi/ublk.ts";
-import type { Target } from "../src/target.ts";
+import type { Backing, Spec, Target } from "../src/target.ts";
 import { findTarget, targets } from "../src/targets/index.ts";
 import { FakeQueue, type Request } from "./support/fake-queue.ts";
+import { LocalQueue } from "./support/local-queue.ts";
+import { chooseSeed, seeded, Shadow } from "./support/shadow.ts";
 
-/** What a target needs to be opened here, where it has a required option. */
-const WORDS: Readonly<Record<string, readonly string[]>> = {};
-
+const MIB = 1024 ** 2;
+const DEPTH = 16;
+const IO_BUF_BYTES = 512 * 1024;
 const context = { deviceId: 0, identity: "0123456789abcdef", isNew: true, note: () => {} };
 
-const words = (target: Target) => [...(WORDS[target.name] ?? [])];
+/** What a target needs to be opened here, where it has a required option: a disk of 8 MiB. */
+const WORDS: Readonly<Record<string, (folder: string) => string[]>> = {
+  loop: (folder) => ["--file", emptyFile(folder, "disk", 8 * MIB)],
+};
+
+function emptyFile(folder: string, name: string, sizeBytes: number): string {
+  const path = join(folder, name);
+  closeSync(openSync(path, "a"));
+  truncateSync(path, sizeBytes);
+  return path;
+}
+
+/** A target's words in a folder of its own, which goes at the end. */
+class Case implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "ublk-bun-targets-"));
+  readonly target: Target;
+  readonly spec: Spec;
+
+  constructor(target: Target, ...more: string[]) {
+    this.target = target;
+    const words = [...(WORDS[target.name]?.(this.folder) ?? []), ...more];
+    this.spec = target.parse(parseArgs(strictWords(words, target.args), target.args));
+  }
+
+  open(isNew = true): Promise<Backing> {
+    return this.target.open(this.spec, { ...context, isNew });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.target.remove?.(this.spec, context);
+    rmSync(this.folder, { recursive: true });
+  }
+}
 
 const requests: readonly Request[] = [
   { op: UBLK_IO_OP.READ, offsetBytes: 0, lengthBytes: 4096 },
@@ -42,9 +80,9 @@ for (const target of targets) {
   });
 
   test(`${target.name}: its spec is plain JSON and its geometry is one the kernel takes`, async () => {
-    const spec = target.parse(parseArgs(words(target), target.args));
-    expect(JSON.parse(JSON.stringify(spec))).toEqual(spec);
-    await using backing = await target.open(spec, context);
+    await using it = new Case(target);
+    expect(JSON.parse(JSON.stringify(it.spec))).toEqual(it.spec);
+    await using backing = await it.open();
     const { geometry } = backing;
     expect(geometry.sizeBytes % geometry.logicalBlockBytes).toBe(0);
     expect(geometry.logicalBlockBytes).toBeGreaterThanOrEqual(512);
@@ -53,13 +91,25 @@ for (const target of targets) {
     expect(toParams(geometry, 524288).basic_max_sectors).toBeGreaterThanOrEqual(8);
     expect(JSON.parse(JSON.stringify(backing.facts))).toEqual(backing.facts);
   });
+}
 
+const local = (it: Case, backing: Backing, onResult?: (result: number) => number) =>
+  new LocalQueue({
+    target: it.target,
+    spec: it.spec,
+    backing,
+    depth: DEPTH,
+    ioBufBytes: IO_BUF_BYTES,
+    ...(onResult && { onResult }),
+  });
+
+for (const target of targets.filter(({ data }) => data !== "transfer")) {
   test(`${target.name}: answers every request once, wholly or with an errno`, async () => {
-    const spec = target.parse(parseArgs(words(target), target.args));
-    await using backing = await target.open(spec, context);
+    await using it = new Case(target);
+    await using backing = await it.open();
     const fake = new FakeQueue({ id: 0, depth: requests.length });
     const { facts, fds } = backing;
-    fake.prime(target.serve(spec, { facts, fds, queue: fake.queue }));
+    fake.prime(target.serve(it.spec, { facts, fds, queue: fake.queue }));
     for (const [tag, request] of requests.entries()) {
       fake.deliver(tag, request);
       const [answer, ...more] = fake.submitted();
@@ -68,6 +118,114 @@ for (const target of targets) {
       expect(isWholeAnswer(request, answer!.result), `op ${request.op}`).toBe(true);
     }
   });
+}
+
+for (const target of targets.filter(({ data }) => data === "transfer")) {
+  test(`${target.name}: answers every request once, wholly or with an errno`, async () => {
+    await using it = new Case(target);
+    await using backing = await it.open();
+    using queue = local(it, backing);
+    for (const [tag, request] of requests.entries()) queue.deliver(tag, request);
+    const answers = queue.settle();
+    for (const [tag, request] of requests.entries()) {
+      expect(isWholeAnswer(request, answers.get(tag)!), `op ${request.op}`).toBe(true);
+    }
+    expect(answers.get(requests.length - 1)).toBe(-ERRNO.EOPNOTSUPP);
+  });
+
+  test(`${target.name}: keeps what is written, for the next server too`, async () => {
+    await using it = new Case(target);
+    const random = seeded(chooseSeed());
+    let written: Uint8Array = new Uint8Array();
+    {
+      await using backing = await it.open();
+      using queue = local(it, backing);
+      const { geometry } = backing;
+      const common = { geometry, depth: DEPTH, ioBufBytes: IO_BUF_BYTES, random };
+      const shadow = new Shadow({ local: queue, ...common });
+      for (let i = 0; i < 40; i++) shadow.round();
+      shadow.compare();
+      written = shadow.bytes;
+    }
+    await using backing = await it.open(false);
+    using queue = local(it, backing);
+    for (let at = 0; at < written.length; at += IO_BUF_BYTES) {
+      const found = queue.read(at, Math.min(IO_BUF_BYTES, written.length - at)) as Uint8Array;
+      expect(Buffer.compare(found, written.subarray(at, at + IO_BUF_BYTES))).toBe(0);
+    }
+  });
+
+  test(`${target.name}: finishes what its backing does only in part`, async () => {
+    await using it = new Case(target);
+    const random = seeded(chooseSeed());
+    await using backing = await it.open();
+    const { geometry } = backing;
+    // Sometimes half a block, sometimes less than a block, sometimes nothing but a signal.
+    const shorten = (result: number) => {
+      if (result <= 0) return result;
+      const dice = random();
+      if (dice < 0.1) return -ERRNO.EINTR;
+      if (dice < 0.2) return -ERRNO.EAGAIN;
+      return dice < 0.6 && result > 1024 ? 512 + Math.floor(random() * (result - 512)) : result;
+    };
+    using queue = local(it, backing, shorten);
+    const common = { geometry, depth: DEPTH, ioBufBytes: IO_BUF_BYTES, random };
+    const shadow = new Shadow({ local: queue, ...common });
+    for (let i = 0; i < 20; i++) shadow.round();
+    shadow.compare();
+  });
+
+  test(`${target.name}: the first and the last block, the largest request, the later write wins`, async () => {
+    await using it = new Case(target);
+    await using backing = await it.open();
+    using queue = local(it, backing);
+    const { sizeBytes, logicalBlockBytes } = backing.geometry;
+    const places = [
+      [0, logicalBlockBytes],
+      [sizeBytes - logicalBlockBytes, logicalBlockBytes],
+      [0, IO_BUF_BYTES],
+      [sizeBytes - IO_BUF_BYTES, IO_BUF_BYTES],
+      [logicalBlockBytes, IO_BUF_BYTES - logicalBlockBytes],
+    ] as const;
+    for (const [offsetBytes, lengthBytes] of places) {
+      for (const byte of [1, 2, 3]) {
+        const data = new Uint8Array(lengthBytes).fill(byte);
+        const write = { op: UBLK_IO_OP.WRITE, offsetBytes, lengthBytes };
+        expect(queue.answer(write, data)).toBe(lengthBytes);
+      }
+      const found = queue.read(offsetBytes, lengthBytes) as Uint8Array;
+      expect(Buffer.compare(found, new Uint8Array(lengthBytes).fill(3))).toBe(0);
+    }
+  });
+
+  test(`${target.name}: what has shrunk below it is an I/O error, never old memory`, async () => {
+    await using it = new Case(target);
+    await using backing = await it.open();
+    using queue = local(it, backing);
+    const files = target.files?.(it.spec) ?? [];
+    for (const fd of files.length > 0 ? [] : backing.fds) ftruncateSync(fd, 4096 + 512);
+    for (const file of files) truncateSync(file, 4096 + 512);
+    const half = backing.geometry.sizeBytes / 2;
+    expect(queue.read(half, 65536)).toBe(-ERRNO.EIO);
+    expect(queue.read(half, 512)).toBe(-ERRNO.EIO);
+    expect(queue.read(0, IO_BUF_BYTES)).toBe(-ERRNO.EIO);
+    expect(queue.read(0, 512)).toEqual(new Uint8Array(512));
+    expect(queue.notes.length).toBe(1);
+  });
+
+  if ("read-only" in target.args) {
+    test(`${target.name}: read-only, it is read and never changed`, async () => {
+      await using it = new Case(target, "--read-only");
+      await using backing = await it.open();
+      using queue = local(it, backing);
+      expect(backing.geometry.readOnly).toBe(true);
+      for (const op of [UBLK_IO_OP.WRITE, UBLK_IO_OP.DISCARD, UBLK_IO_OP.WRITE_ZEROES]) {
+        expect(queue.answer({ op, offsetBytes: 0, lengthBytes: 4096 })).toBeLessThan(0);
+      }
+      expect(queue.read(0, 4096)).toEqual(new Uint8Array(4096));
+      expect(queue.answer({ op: UBLK_IO_OP.FLUSH, offsetBytes: 0, lengthBytes: 0 })).toBe(0);
+    });
+  }
 }
 
 test("an operation that a target does not know is refused as such", async () => {

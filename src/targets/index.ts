@@ -3,9 +3,10 @@
 import { UsageError } from "../errors.ts";
 import type { Target } from "../target.ts";
 import { faultInject } from "./fault-inject.ts";
+import { loop } from "./loop.ts";
 import { nullTarget } from "./null.ts";
 
-export const targets: readonly Target[] = [nullTarget, faultInject];
+export const targets: readonly Target[] = [nullTarget, loop, faultInject];
 
 /** Finds a target by name. Throws UsageError, which lists the names there are. */
 export function findTarget(name: string): Target {
