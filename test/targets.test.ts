@@ -256,3 +256,22 @@ test("fault_inject fails exactly the requests that touch its offset", () => {
 test("an unknown target is a usage error that lists those there are", () => {
   expect(() => findTarget("nul")).toThrow('Unknown target "nul"');
 });
+
+test("null has the limits that it is asked for, and no others", async () => {
+  const target = findTarget("null");
+  const geometry = async (...words: string[]) => {
+    const spec = target.parse(parseArgs(words, target.args));
+    await using backing = await target.open(spec, { deviceId: 0 } as never);
+    const { dmaAlignmentBytes, segments } = backing.geometry;
+    return { dmaAlignmentBytes, segments };
+  };
+  expect(await geometry()).toEqual({ dmaAlignmentBytes: undefined, segments: undefined });
+  const words = ["--dma-alignment=4KiB", "--max-segments=32", "--max-segment-size=32KiB"];
+  expect(await geometry(...words)).toEqual({
+    dmaAlignmentBytes: 4096,
+    segments: { maxCount: 32, maxBytes: 32768, boundaryBytes: 2 ** 32 },
+  });
+  for (const wrong of ["--dma-alignment=8KiB", "--max-segments=0", "--max-segment-size=5000"]) {
+    expect(() => target.parse(parseArgs([wrong], target.args))).toThrow(wrong.split("=")[0]);
+  }
+});
