@@ -2,7 +2,7 @@
 
 import { getDevInfo } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
-import { EXIT, UblkError } from "../errors.ts";
+import { EXIT, UblkError, UsageError } from "../errors.ts";
 import type { Spec } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { diskPath } from "./disk.ts";
@@ -68,17 +68,28 @@ export async function addDevice(wish: AddWish, options: BeginOptions): Promise<L
   return await launch({ ...options, job, lock, interrupt });
 }
 
-/** Serves a device again whose server is gone; returns when its disk can be read. */
-export async function recoverDevice(id: number, options: BeginOptions): Promise<Launched> {
-  const { control, store, timeoutMs } = options;
+/**
+ * Serves a device again whose server is gone; returns when its disk can be read. What `once` has goes
+ * before what the target's spec says, for this server alone: for targets that fail on purpose.
+ */
+export async function recoverDevice(
+  id: number,
+  options: BeginOptions & { readonly once: Spec },
+): Promise<Launched> {
+  const { control, store, timeoutMs, once } = options;
   await refuseIfHopeless(id, control, store);
   store.prepare();
   const interrupt = new Interrupt();
   using lock = store.lock(id, "recover");
   // Another recover may just have ended.
   await refuseIfHopeless(id, control, store);
-  const liburing = options.liburing || (store.load(id)?.liburing ?? "");
-  const job = { verb: "recover", runDir: store.dir, timeoutMs, liburing, id } as const;
+  const record = store.load(id);
+  const strange = Object.keys(once).find((key) => record?.spec[key] === undefined);
+  if (strange !== undefined) {
+    throw new UsageError(`Device ${id} is a ${record?.target}: it has no "${strange}"`);
+  }
+  const liburing = options.liburing || (record?.liburing ?? "");
+  const job = { verb: "recover", runDir: store.dir, timeoutMs, liburing, id, once } as const;
   // Awaited here: the lock is ours until the daemon is live.
   return await launch({ ...options, job, lock, interrupt });
 }

@@ -135,6 +135,7 @@ class Daemon {
       liburing,
       timeoutMs: job.timeoutMs,
       signal: this.#abort.signal,
+      once: job.verb === "recover" ? job.once : {},
       note: (text) => this.#report({ kind: "note", text }),
       onFatal: (reason) => this.#die(reason),
     });

@@ -18,7 +18,7 @@ import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { close } from "../ffi/libc.ts";
 import { log } from "../log.ts";
-import type { Backing, Target } from "../target.ts";
+import type { Backing, Spec, Target } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
 import { within } from "./deadline.ts";
@@ -41,6 +41,8 @@ export interface DeviceOptions {
   readonly timeoutMs: number;
   /** Ends a beginning that is under way. */
   readonly signal: AbortSignal;
+  /** What the target's spec says otherwise, this time only. */
+  readonly once: Spec;
   /** Tells the person at the prompt what is being waited for. */
   readonly note: (text: string) => void;
   /** A Worker is lost: must end the process. */
@@ -72,6 +74,11 @@ export class Device {
 
   get id(): number {
     return this.record.id;
+  }
+
+  /** What the target is opened and served with. */
+  get #spec(): Spec {
+    return { ...this.record.spec, ...this.#options.once };
   }
 
   /** Creates the device and serves it. `onId` hears its id before anything is kept under it. */
@@ -148,9 +155,9 @@ export class Device {
   }
 
   async #openTarget({ isNew }: { readonly isNew: boolean }): Promise<Backing> {
-    const { id: deviceId, identity, spec } = this.record;
+    const { id: deviceId, identity } = this.record;
     const { note } = this.#options;
-    this.#backing = await this.#target.open(spec, { deviceId, identity, isNew, note });
+    this.#backing = await this.#target.open(this.#spec, { deviceId, identity, isNew, note });
     return this.#backing;
   }
 
@@ -184,7 +191,7 @@ export class Device {
       mode: this.record.mode,
       liburing: this.#options.liburing,
       target: this.record.target,
-      spec: this.record.spec,
+      spec: this.#spec,
       facts: backing.facts,
       fds: backing.fds,
       fanOut: this.#target.fanOut?.(this.record.spec, backing.geometry) ?? 1,

@@ -1,6 +1,7 @@
 // What a launcher asks of the daemon that it starts, and what the daemon answers; plain JSON.
 
 import type { ExitCode } from "../errors.ts";
+import type { Spec } from "../target.ts";
 import type { DeviceRecord } from "./store.ts";
 
 /** The hidden subcommand that becomes the daemon; its argument is a Job. */
@@ -30,6 +31,8 @@ export interface AddJob extends CommonJob {
 export interface RecoverJob extends CommonJob {
   readonly verb: "recover";
   readonly id: number;
+  /** What the target's spec says otherwise for this one server. */
+  readonly once: Spec;
 }
 
 export type Job = AddJob | RecoverJob;

@@ -37,5 +37,6 @@ export function whileStarting(handler: RingHandler, options: StartingOptions): R
     kind: "ring",
     start: (tag) => guarded(() => handler.start(tag)),
     finish: (tag, step, result) => guarded(() => handler.finish(tag, step, result)),
+    fetching: (tag) => handler.fetching?.(tag),
   };
 }

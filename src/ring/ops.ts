@@ -119,6 +119,19 @@ export function prepFallocate(
   clearRest(sqes, at);
 }
 
+/**
+ * Completes with -ETIME after the time in the struct __kernel_timespec at `address`, which the kernel
+ * copies when the entry is submitted.
+ */
+export function prepTimeout(sqes: Int32Array, at: number, address: number): void {
+  sqes[at] = IORING_OP.TIMEOUT;
+  sqes[at + 1] = -1;
+  place(sqes, at, 0, address); // `off` 0: whatever else completes meanwhile
+  sqes[at + 6] = 1;
+  sqes[at + 7] = 0;
+  clearRest(sqes, at);
+}
+
 /** Waits until a descriptor is ready, once; `mask`: POLLIN and the like, result: what is ready. */
 export function prepPollAdd(sqes: Int32Array, at: number, fd: number, mask: number): void {
   sqes[at] = IORING_OP.POLL_ADD;

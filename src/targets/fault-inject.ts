@@ -1,74 +1,156 @@
-// fault_inject: null, until a request touches a chosen offset; then its Worker fails in a chosen way.
-// For tests and demonstrations of what a crash looks like.
+// fault_inject: null that is slow, fails, or dies on purpose. For tests and demonstrations of what
+// errors and crashes look like.
+
+import type { ParsedArgs } from "citty";
 
 import { UsageError } from "../errors.ts";
-import { exitThread } from "../ffi/libc.ts";
-import { defineTarget, type QueueContext } from "../target.ts";
-import { parseBytes, parseDiskSize } from "../units.ts";
-import { NULL_BLOCK_BYTES, nullGeometry, nullResult, openNothing, sizeArg } from "./null.ts";
+import { ERRNO, type ErrnoName } from "../ffi/errno.ts";
+import { mapMemory } from "../ffi/memory.ts";
+import { type Backing, defineTarget } from "../target.ts";
+import { parseBytes, parseDiskSize, parseInteger } from "../units.ts";
+import { type FaultOptions, FaultQueue, FAULTS } from "./fault-queue.ts";
+import { NULL_BLOCK_BYTES, nullGeometry, openNothing, sizeArg } from "./null.ts";
 
-/** What happens to the Worker, by the name given to `--fault`. */
-const FAULTS: Readonly<Record<string, (queue: QueueContext, tag: number) => void>> = {
-  /** An exception nobody expected. */
-  throw: () => {
-    throw new Error("fault_inject: thrown on purpose");
+/** What the kernel passes on to the application as it is; it makes EIO of all others. */
+const ERRORS: readonly ErrnoName[] = [
+  "EIO",
+  "EOPNOTSUPP",
+  "ETIMEDOUT",
+  "ENOSPC",
+  "ENOLINK",
+  "EREMOTEIO",
+  "EBADE",
+  "ENODATA",
+  "EILSEQ",
+  "ENOMEM",
+  "EBUSY",
+  "EAGAIN",
+  "ENODEV",
+  "EINVAL",
+  "ETOOMANYREFS",
+  "EOVERFLOW",
+  "ETIME",
+];
+
+const DELAY_US_MAX = 3_600_000_000;
+const FAULT_AT_BYTES = 1024 ** 3;
+
+type FaultSpec = FaultOptions & { readonly sizeBytes: number };
+
+const faultArgs = {
+  size: sizeArg,
+  fault: {
+    type: "string",
+    description: `what happens at --fault-at: ${FAULTS.join(", ")}; default: eio`,
+    valueHint: "FAULT",
   },
-  /** The Worker's own process.exit(), which ends only the Worker. */
-  exit: () => process.exit(3),
-  /** The thread is gone without a word. */
-  "thread-exit": () => exitThread(),
-  /** An endless synchronous loop. */
-  loop: () => {
-    for (let i = 0; ; i++) if (i < 0) return;
+  "fault-at": {
+    type: "string",
+    description: "--fault happens to requests that touch this offset; default: 1GiB",
+    valueHint: "BYTES",
   },
-  /** The request is taken and never completed. */
-  swallow: () => {},
-  /** Completed with an I/O error, the ordinary way to fail. */
-  eio: (queue, tag) => queue.complete(tag, -5),
-};
+  "delay-us": {
+    type: "string",
+    description: "every request is answered so many microseconds late",
+    valueHint: "N",
+    default: "0",
+  },
+  "error-rate": {
+    type: "string",
+    description: "how many of the requests fail, 0 to 1 or in percent",
+    valueHint: "P",
+    default: "0",
+  },
+  error: {
+    type: "string",
+    description: `what they fail with: ${ERRORS.join(", ")}; default: EIO`,
+    valueHint: "ERRNO",
+  },
+  seed: {
+    type: "string",
+    description: "decides which of a queue's requests fail; the same ones for the same seed",
+    valueHint: "N",
+    default: "1",
+  },
+  "die-after": {
+    type: "string",
+    description: "the server kills itself (SIGKILL) after so many requests; 0: never",
+    valueHint: "N",
+    default: "0",
+  },
+  "die-during-fetch": {
+    type: "string",
+    description: "1: it kills itself while it starts, when each queue has fetched one tag",
+    valueHint: "0|1",
+    default: "0",
+  },
+} as const;
 
 export const faultInject = defineTarget({
   name: "fault_inject",
-  summary: "null with a chosen fault at a chosen offset; for tests and demonstrations",
+  summary: "null that is slow, fails or dies on purpose; for tests and demonstrations",
   data: "none",
-  args: {
-    size: sizeArg,
-    fault: {
-      type: "string",
-      description: `what happens: ${Object.keys(FAULTS).join(", ")}`,
-      valueHint: "FAULT",
-      default: "eio",
-    },
-    "fault-at": {
-      type: "string",
-      description: "it happens to requests that touch this offset",
-      valueHint: "BYTES",
-      default: "1GiB",
-    },
-  },
-  parse: ({ size, fault, "fault-at": faultAt }) => {
-    if (!Object.hasOwn(FAULTS, fault)) {
-      throw new UsageError(`Unknown --fault "${fault}"`, Object.keys(FAULTS).join(", "));
-    }
-    return {
-      sizeBytes: parseDiskSize(size, NULL_BLOCK_BYTES),
-      fault,
-      faultAtBytes: parseBytes(faultAt, "--fault-at"),
-    };
-  },
-  open: async ({ sizeBytes }) => openNothing(nullGeometry(sizeBytes)),
-  serve: ({ fault, faultAtBytes }, { queue }) => {
-    const happen = FAULTS[fault]!;
-    return {
-      kind: "ring",
-      start: (tag) => {
-        const lengthBytes = queue.lengthBytes(tag);
-        const offsetBytes = lengthBytes === 0 ? -1 : queue.offsetBytes(tag);
-        const hit = offsetBytes <= faultAtBytes && faultAtBytes < offsetBytes + lengthBytes;
-        if (hit) happen(queue, tag);
-        else queue.complete(tag, nullResult(queue, tag));
-      },
-      finish: () => {},
-    };
-  },
+  args: faultArgs,
+  parse: parseFaults,
+  open: async ({ sizeBytes }) => openFaults(sizeBytes),
+  serve: (spec: FaultSpec, { queue, facts }) =>
+    new FaultQueue(queue, spec, Number(facts["completedAddress"])),
 });
+
+function parseFaults(args: ParsedArgs<typeof faultArgs>): FaultSpec {
+  const errorRate = parseRate(args["error-rate"]);
+  const { fault, error } = args;
+  const faultAt = args["fault-at"];
+  const hasFault = fault !== undefined || faultAt !== undefined;
+  if (fault !== undefined && !FAULTS.includes(fault)) {
+    throw new UsageError(`Unknown --fault "${fault}"`, FAULTS.join(", "));
+  }
+  if (error !== undefined && errorRate === 0 && !hasFault) {
+    throw new UsageError(
+      `--error ${error} happens to no request`,
+      "say to how many: --error-rate 1 is all of them",
+    );
+  }
+  const faultAtBytes = faultAt === undefined ? FAULT_AT_BYTES : parseBytes(faultAt, "--fault-at");
+  return {
+    sizeBytes: parseDiskSize(args.size, NULL_BLOCK_BYTES),
+    fault: fault ?? "eio",
+    faultAtBytes: hasFault ? faultAtBytes : -1,
+    delayUs: parseInteger(args["delay-us"], "--delay-us", { min: 0, max: DELAY_US_MAX }),
+    errorRate,
+    errno: parseErrno(error ?? "EIO"),
+    seed: parseInteger(args.seed, "--seed", { min: 0, max: 0xffffffff }),
+    dieAfter: parseInteger(args["die-after"], "--die-after", { min: 0, max: 0x7fffffff }),
+    dieDuringFetch:
+      parseInteger(args["die-during-fetch"], "--die-during-fetch", { min: 0, max: 1 }) === 1,
+  };
+}
+
+function parseRate(text: string): number {
+  const match = /^(\d*\.?\d+)(%?)$/.exec(text.trim());
+  const rate = match ? Number(match[1]) / (match[2] === "%" ? 100 : 1) : Number.NaN;
+  if (rate >= 0 && rate <= 1) return rate;
+  throw new UsageError(
+    `--error-rate "${text}" is not possible`,
+    "write a part of all requests from 0 to 1, or percent, such as 0.05 or 5%",
+  );
+}
+
+function parseErrno(text: string): number {
+  const name = ERRORS.find((known) => known === text.toUpperCase());
+  if (name !== undefined) return ERRNO[name];
+  throw new UsageError(
+    `--error "${text}" would not reach the application`,
+    `the kernel passes on: ${ERRORS.join(", ")}`,
+  );
+}
+
+/** One word that all queues count their completed requests in. */
+function openFaults(sizeBytes: number): Backing {
+  const counter = mapMemory(4096);
+  return {
+    ...openNothing(nullGeometry(sizeBytes)),
+    facts: { completedAddress: counter.address },
+    [Symbol.asyncDispose]: async () => counter[Symbol.dispose](),
+  };
+}

@@ -13,6 +13,7 @@ import {
   prepFallocate,
   prepFsync,
   prepRead,
+  prepTimeout,
   prepWrite,
   setUserData,
 } from "../../src/ring/ops.ts";
@@ -87,4 +88,22 @@ test("fallocate and fsync take their arguments where the kernel looks for them",
   const sync = resultOf(ring, (sqes, at) => prepFsync(sqes, at, fd, IORING_FSYNC.DATASYNC));
   expect(sync).toBe(0);
   expect(resultOf(ring, (sqes, at) => prepFsync(sqes, at, -1))).toBe(-ERRNO.EBADF);
+});
+
+test("a timer completes with ETIME, the later the longer it is", () => {
+  using ring = openRing();
+  using memory = mapMemory(4096);
+  const words = new Int32Array(memory.bytes.buffer);
+  const timed = (seconds: number, nanoseconds: number) => {
+    words[0] = seconds;
+    words[2] = nanoseconds;
+    const began = performance.now();
+    const result = resultOf(ring, (sqes, at) => prepTimeout(sqes, at, memory.address));
+    expect(result).toBe(-ERRNO.ETIME);
+    return performance.now() - began;
+  };
+  // A timer never ends early, however busy the machine.
+  expect(timed(0, 50_000_000)).toBeGreaterThanOrEqual(49);
+  expect(timed(1, 0)).toBeGreaterThanOrEqual(999);
+  expect(timed(0, 0)).toBeLessThan(999);
 });

@@ -1,0 +1,129 @@
+// A disk that is slow, fails or dies on purpose, as an application sees it.
+
+import { afterEach, expect, test } from "bun:test";
+import { closeSync, constants, openSync, readSync } from "node:fs";
+
+import { median, readBlock, start, untilWaiting } from "../support/crash.ts";
+import { hasFeature, leftovers, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+const readBlocks = (path: string, count: number) => [
+  "dd",
+  `if=${path}`,
+  "of=/dev/null",
+  "bs=4k",
+  `count=${count}`,
+  "iflag=direct",
+  "status=none",
+];
+
+/** What one direct read comes to: "" or the name of its errno. */
+function readResult(path: string): string {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECT);
+  try {
+    readSync(fd, new Uint8Array(4096), 0, 4096, 4096);
+    return "";
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? "";
+  } finally {
+    closeSync(fd);
+  }
+}
+
+test("--delay-us delays: reads one after the other take longer, the longer the delay", async () => {
+  await using prompt = await TestDevice.add("fault_inject", "-n0");
+  await using slow = await TestDevice.add("fault_inject", "-n1", "--delay_us", "20000");
+  await using slower = await TestDevice.add("fault_inject", "-n2", "--delay-us", "80000");
+  const times: number[][] = [[], [], []];
+  for (let round = 0; round < 3; round++) {
+    for (const [n, { path }] of [prompt, slow, slower].entries()) {
+      const began = performance.now();
+      await runOk(...readBlocks(path, 25));
+      times[n]!.push(performance.now() - began);
+    }
+  }
+  const [none, some, much] = times.map(median) as [number, number, number];
+  expect(much - none).toBeGreaterThan(2 * (some - none));
+  expect(much / none).toBeGreaterThan(3);
+});
+
+test("delayed requests wait side by side, not one behind the other", async () => {
+  await using device = await TestDevice.add("fault_inject", "-n0", "--delay-us", "40000");
+  const fio = async (depth: number) => {
+    const began = performance.now();
+    await runOk(
+      ...["fio", "--name=job", `--filename=${device.path}`, "--rw=randread", "--bs=4k"],
+      ...["--direct=1", "--ioengine=libaio", `--iodepth=${depth}`, "--number_ios=64", "--size=1g"],
+    );
+    return performance.now() - began;
+  };
+  expect((await fio(1)) / (await fio(32))).toBeGreaterThan(1.5);
+});
+
+test.each([
+  ...["EIO", "EOPNOTSUPP", "ETIMEDOUT", "ENOSPC", "ENOLINK", "EREMOTEIO", "EBADE", "ENODATA"],
+  ...["EILSEQ", "ENOMEM", "EBUSY", "EAGAIN", "ENODEV", "EINVAL", "ETOOMANYREFS", "EOVERFLOW"],
+  "ETIME",
+])("--error %s is what the application gets, and the server lives", async (error) => {
+  const words = ["--error-rate", "1", "--error", error];
+  await using device = await TestDevice.add("fault_inject", "-n0", ...words);
+  expect(readResult(device.path)).toBe(error);
+  expect(readResult(device.path)).toBe(error);
+  expect((await device.report()).state).toBe("LIVE");
+});
+
+test("--die-after N: its server is gone, its disk waits, the next server goes on", async () => {
+  await using device = await TestDevice.add("fault_inject", "-n0", "--die-after=500");
+  // More than one server answers, less than two do.
+  await using dd = start(...readBlocks(device.path, 700));
+  await device.untilState("QUIESCED");
+  await untilWaiting(dd, device.path);
+  await ublkOk("recover", "0", "--quiet");
+  const { exitCode, stderr } = await dd.ended;
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+  const { state, restarts } = await device.report();
+  expect({ state, restarts }).toEqual({ state: "LIVE", restarts: 1 });
+});
+
+test("add --die-after 1 and --die-during-fetch 1: add says so, nothing is left", async () => {
+  for (const words of [["--die-after=1"], ["--die-during-fetch=1", "-q2"]]) {
+    const { exitCode, stderr } = await ublk("add", "fault_inject", "-n0", ...words);
+    expect(stderr).toContain("died while it was starting: SIGKILL");
+    expect(exitCode).toBe(1);
+    expect(leftovers()).toEqual([]);
+  }
+});
+
+test("recover --die-during-fetch 1: QUIESCED still; recovered later where the kernel can", async () => {
+  await using device = await TestDevice.add("fault_inject", "-n0", "-q2");
+  await device.killServer();
+  const died = await ublk("recover", "0", "--die_during_fetch", "1");
+  expect(died.stderr).toContain("died while it was starting: SIGKILL");
+  expect(died.exitCode).toBe(1);
+  expect((await device.report()).state).toBe("QUIESCED");
+  const again = await ublk("recover", "0");
+  // Linux 6.12 never forgets which tags were fetched.
+  if (!(await hasFeature("UPDATE_SIZE"))) {
+    expect(again.stderr).toContain("cannot be recovered any more");
+    expect(again.exitCode).toBe(6);
+    return;
+  }
+  expect(again).toMatchObject({ exitCode: 0, stderr: "" });
+  await readBlock(device.path);
+  expect((await device.report()).state).toBe("LIVE");
+  // That one server died of it, not those that come after.
+  await device.killServer();
+  await ublkOk("recover", "0", "--quiet");
+  await readBlock(device.path);
+});
+
+test("recover --die-during-fetch of a disk that has no such option is refused", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  await device.killServer();
+  const { exitCode, stderr } = await ublk("recover", "0", "--die-during-fetch", "1");
+  expect(stderr).toContain("Device 0 is a null");
+  expect(exitCode).toBe(2);
+  await ublkOk("recover", "0", "--quiet");
+  await readBlock(device.path);
+});
