@@ -180,6 +180,17 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
   resize?(spec: S, sizeBytes: number, context: Pick<OpenContext, "identity">): Promise<S>;
 }
 
+/** What stands between the values of an option that was repeated: no word can hold it. */
+export const VALUE_SEPARATOR = "\0";
+
+/**
+ * The values of an option that may be repeated: one whose definition says `repeats: true`. citty knows
+ * of no such thing, and hands them on as one word.
+ */
+export function valuesOf(word: string | undefined): string[] {
+  return word === undefined ? [] : word.split(VALUE_SEPARATOR);
+}
+
 /** Lets the compiler check a target's spec and arguments against each other, then forgets them. */
 export function defineTarget<S extends Spec, const A extends ArgsDef>(
   target: Target<S, A>,

@@ -25,6 +25,8 @@ const context = { deviceId: 0, identity: "0123456789abcdef", isNew: true, note: 
 /** What a target needs to be opened here, where it has a required option: a disk of 8 MiB. */
 const WORDS: Readonly<Record<string, (folder: string) => string[]>> = {
   loop: (folder) => ["--file", emptyFile(folder, "disk", 8 * MIB)],
+  mem: () => ["--size", "8MiB"],
+  stripe: (folder) => ["a", "b", "c"].flatMap((name) => ["-f", emptyFile(folder, name, 3 * MIB)]),
 };
 
 function emptyFile(folder: string, name: string, sizeBytes: number): string {

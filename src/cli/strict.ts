@@ -4,6 +4,7 @@
 import type { ArgDef, ArgsDef } from "citty";
 
 import { UsageError } from "../errors.ts";
+import { VALUE_SEPARATOR } from "../target.ts";
 
 /** What an option that may stand without a value means then, and what of the next word is its value. */
 export interface BareOption {
@@ -32,8 +33,10 @@ export function strictWords(words: readonly string[], args: ArgsDef, bare: Bare 
     else positionals.push(word);
   }
   checkPositionals(positionals, args);
-  checkRepeated(options);
-  return [...options, ...(positionals.length > 0 ? ["--", ...positionals] : [])];
+  return [
+    ...joinRepeated(options, args),
+    ...(positionals.length > 0 ? ["--", ...positionals] : []),
+  ];
 }
 
 function readLong(word: string, waiting: string[], args: ArgsDef, bare: Bare): string {
@@ -92,11 +95,28 @@ function aliases(def: ArgDef): string[] {
   return alias === undefined ? [] : [alias].flat();
 }
 
-/** Of two values one would be lost without a word. */
-function checkRepeated(options: readonly string[]): void {
-  const names = options.filter((word) => word.includes("=")).map((word) => word.split("=")[0]!);
-  const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) throw new UsageError(`${twice} is given twice`, "give it once");
+/** Of two values one would be lost without a word, where the option is not meant to be repeated. */
+function joinRepeated(options: readonly string[], args: ArgsDef): string[] {
+  const joined = new Map<string, string>();
+  for (const option of options) {
+    const [, name, value] = /^([^=]+)=(.*)$/s.exec(option) ?? [];
+    if (name === undefined) {
+      joined.set(option, option);
+      continue;
+    }
+    const earlier = joined.get(name);
+    if (earlier !== undefined && !mayRepeat(name, args)) {
+      throw new UsageError(`${name} is given twice`, "give it once");
+    }
+    joined.set(name, earlier === undefined ? option : `${earlier}${VALUE_SEPARATOR}${value}`);
+  }
+  return [...joined.values()];
+}
+
+/** A target's own marker: citty takes the last of several values. */
+function mayRepeat(name: string, args: ArgsDef): boolean {
+  const def: ArgDef & { readonly repeats?: boolean } = args[name.slice(2)] ?? {};
+  return def.repeats === true;
 }
 
 function checkPositionals(words: readonly string[], args: ArgsDef): void {

@@ -65,6 +65,7 @@ export const O = {
   CREAT: 0o100,
   EXCL: 0o200,
   NONBLOCK: 0o4000,
+  NOFOLLOW: process.arch === "arm64" ? 0o100000 : 0o400000,
   CLOEXEC: 0o2000000,
   DIRECT: process.arch === "arm64" ? 0o200000 : 0o40000,
 } as const;

@@ -95,6 +95,7 @@ export const faultInject = defineTarget({
   open: async ({ sizeBytes }) => openFaults(sizeBytes),
   serve: (spec: FaultSpec, { queue, facts }) =>
     new FaultQueue(queue, spec, Number(facts["completedAddress"])),
+  resize: async (spec, sizeBytes) => ({ ...spec, sizeBytes }),
 });
 
 function parseFaults(args: ParsedArgs<typeof faultArgs>): FaultSpec {

@@ -4,9 +4,11 @@ import { UsageError } from "../errors.ts";
 import type { Target } from "../target.ts";
 import { faultInject } from "./fault-inject.ts";
 import { loop } from "./loop.ts";
+import { mem } from "./mem.ts";
 import { nullTarget } from "./null.ts";
+import { stripe } from "./stripe.ts";
 
-export const targets: readonly Target[] = [nullTarget, loop, faultInject];
+export const targets: readonly Target[] = [nullTarget, loop, mem, stripe, faultInject];
 
 /** Finds a target by name. Throws UsageError, which lists the names there are. */
 export function findTarget(name: string): Target {

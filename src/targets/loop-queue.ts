@@ -1,11 +1,12 @@
 // One queue of a loop disk: requests become SQEs on the backing, short ones are finished.
 
-import { BLOCK_URING_CMD_DISCARD, FALLOC_FL, RWF } from "../ffi/block.ts";
+import { RWF } from "../ffi/block.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { UBLK_IO_F, UBLK_IO_OP } from "../ffi/ublk.ts";
-import { io_uring_sqe, IORING_FSYNC, IOSQE } from "../ffi/uring.ts";
-import { addFlags, prepFallocate, prepFsync, prepUringCmd, setRwFlags } from "../ring/ops.ts";
+import { IOSQE } from "../ffi/uring.ts";
+import { addFlags, setRwFlags } from "../ring/ops.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
+import { prepStep, STEP, TRIES_MAX } from "./file-steps.ts";
 
 export interface LoopQueueOptions {
   /** For the log. */
@@ -20,17 +21,8 @@ export interface LoopQueueOptions {
   readonly blockBytes: number;
 }
 
-/** What an SQE of ours does. */
-const STEP = { move: 0, sync: 1, discard: 2, punch: 3, zero: 4 } as const;
-
 /** Position of the backing in the registered files. */
 const FILE = 0;
-const PUNCH = FALLOC_FL.PUNCH_HOLE | FALLOC_FL.KEEP_SIZE;
-const ZERO = FALLOC_FL.ZERO_RANGE | FALLOC_FL.KEEP_SIZE;
-/** A backing that says "again" for ever is broken. */
-const TRIES_MAX = 100;
-const ADDR = io_uring_sqe.at.addr >> 2;
-const ADDR3 = io_uring_sqe.at.addr3 >> 2;
 
 export class LoopQueue implements RingHandler {
   readonly kind = "ring";
@@ -62,7 +54,7 @@ export class LoopQueue implements RingHandler {
       this.doneBytes[tag] = 0;
       return this.move(tag);
     }
-    if (op === UBLK_IO_OP.FLUSH) return this.sync(tag);
+    if (op === UBLK_IO_OP.FLUSH) return this.step(tag, STEP.sync);
     if (this.options.readOnly) return this.queue.complete(tag, -ERRNO.EROFS);
     if (op === UBLK_IO_OP.WRITE) {
       this.doneBytes[tag] = 0;
@@ -77,14 +69,14 @@ export class LoopQueue implements RingHandler {
     if (result === -ERRNO.EINTR || result === -ERRNO.EAGAIN) return this.again(tag, step);
     if (step === STEP.move) return this.moved(tag, result);
     if (result === -ERRNO.EOPNOTSUPP) {
-      if (step === STEP.discard && this.hasDiscardCommand) {
+      if (step === STEP.discardCommand) {
         this.hasDiscardCommand = false;
-        return this.discard(tag);
+        return this.step(tag, STEP.discard);
       }
-      if (step === STEP.punch) return this.range(tag, STEP.zero);
+      if (step === STEP.punch) return this.step(tag, STEP.zero);
     }
     const isDurable = step === STEP.sync || (this.queue.flags(tag) & UBLK_IO_F.FUA) === 0;
-    if (result >= 0 && !isDurable) return this.sync(tag);
+    if (result >= 0 && !isDurable) return this.step(tag, STEP.sync);
     this.queue.complete(tag, result < 0 ? result : 0);
   }
 
@@ -130,40 +122,24 @@ export class LoopQueue implements RingHandler {
     this.queue.complete(tag, -ERRNO.EIO);
   }
 
-  private sync(tag: number): void {
-    const at = this.queue.ring.sqe();
-    prepFsync(this.queue.ring.sqes, at, FILE, IORING_FSYNC.DATASYNC);
-    this.sendToFile(at, tag, STEP.sync);
-  }
-
   private discard(tag: number): void {
-    if (!this.hasDiscardCommand) return this.range(tag, STEP.discard);
-    const { queue } = this;
-    const at = queue.ring.sqe();
-    const { sqes } = queue.ring;
-    const offset = this.offsetBytes + queue.offsetBytes(tag);
-    const length = queue.lengthBytes(tag);
-    prepUringCmd(sqes, at, FILE, BLOCK_URING_CMD_DISCARD);
-    sqes[at + ADDR] = offset | 0;
-    sqes[at + ADDR + 1] = Math.floor(offset / 4294967296);
-    sqes[at + ADDR3] = length | 0;
-    sqes[at + ADDR3 + 1] = Math.floor(length / 4294967296);
-    this.sendToFile(at, tag, STEP.discard);
+    this.step(tag, this.hasDiscardCommand ? STEP.discardCommand : STEP.discard);
   }
 
   private writeZeroes(tag: number): void {
     const isKept = (this.queue.flags(tag) & UBLK_IO_F.NOUNMAP) !== 0 || !this.options.mayUnmap;
-    this.range(tag, isKept ? STEP.zero : STEP.punch);
+    this.step(tag, isKept ? STEP.zero : STEP.punch);
   }
 
-  /** Zeroes the request's range; all but STEP.zero give its space back. */
-  private range(tag: number, step: number): void {
+  /** Syncs the file, or does to the request's range of it what `step` says. */
+  private step(tag: number, step: number): void {
     const { queue } = this;
     const at = queue.ring.sqe();
-    const offset = this.offsetBytes + queue.offsetBytes(tag);
-    const mode = step === STEP.zero ? ZERO : PUNCH;
-    prepFallocate(queue.ring.sqes, at, FILE, mode, offset, queue.lengthBytes(tag));
-    this.sendToFile(at, tag, step);
+    // A FLUSH has no range.
+    const isRange = step !== STEP.sync;
+    const offset = isRange ? this.offsetBytes + queue.offsetBytes(tag) : 0;
+    prepStep(queue.ring.sqes, at, FILE, step, offset, isRange ? queue.lengthBytes(tag) : 0);
+    this.send(at, tag, step);
   }
 
   /** Interrupted, or no memory just now: once more. */
@@ -171,14 +147,7 @@ export class LoopQueue implements RingHandler {
     this.tries[tag] = this.tries[tag]! + 1;
     if (this.tries[tag]! > TRIES_MAX) return this.queue.complete(tag, -ERRNO.EIO);
     if (step === STEP.move) this.move(tag);
-    else if (step === STEP.sync) this.sync(tag);
-    else if (step === STEP.discard) this.discard(tag);
-    else this.range(tag, step);
-  }
-
-  private sendToFile(at: number, tag: number, step: number): void {
-    addFlags(this.queue.ring.sqes, at, IOSQE.FIXED_FILE);
-    this.send(at, tag, step);
+    else this.step(tag, step);
   }
 
   private send(at: number, tag: number, step: number): void {

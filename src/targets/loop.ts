@@ -8,25 +8,18 @@ import { UblkError, UsageError } from "../errors.ts";
 import { type Backing, defineTarget, type Geometry, type OpenContext } from "../target.ts";
 import { formatBytes, parseBytes, parseDiskSize } from "../units.ts";
 import { type BackingFile, backingSizeBytes, checkWholeBlocks, openBacking } from "./backing.ts";
+import { fileArgs, type FileOptions, parseFileOptions } from "./file-options.ts";
 import { LoopQueue } from "./loop-queue.ts";
 
-type LoopSpec = {
+type LoopSpec = FileOptions & {
   readonly file: string;
   /** Where in the file the disk begins. */
   readonly offsetBytes: number;
   /** 0: to the end of the file. */
   readonly sizeBytes: number;
-  readonly bufferedIo: boolean;
-  readonly readOnly: boolean;
-  readonly discard: boolean;
-  /** 0: what the backing has. */
-  readonly logicalBlockBytes: number;
-  readonly physicalBlockBytes: number;
 };
 
 const SECTOR_BYTES = 512;
-const LOGICAL_BYTES_MAX = 4096;
-const PHYSICAL_BYTES_MAX = 1024 ** 2;
 
 const loopArgs = {
   file: {
@@ -34,10 +27,6 @@ const loopArgs = {
     alias: "f",
     description: "regular file or block device that the disk lies on",
     valueHint: "FILE",
-  },
-  "buffered-io": {
-    type: "boolean",
-    description: "through the page cache, without O_DIRECT",
   },
   offset: {
     type: "string",
@@ -50,22 +39,7 @@ const loopArgs = {
     description: "size of the disk; default: to the end of the file",
     valueHint: "SIZE",
   },
-  "read-only": { type: "boolean", description: "nothing can be written" },
-  discard: {
-    type: "boolean",
-    description: "discards free space of the file; --no-discard: they are refused",
-    default: true,
-  },
-  "logical-block-size": {
-    type: "string",
-    description: "smallest request, 512 to 4096; default: what the backing needs",
-    valueHint: "BYTES",
-  },
-  "physical-block-size": {
-    type: "string",
-    description: "what is written without reading first; default: the backing's",
-    valueHint: "BYTES",
-  },
+  ...fileArgs,
 } as const;
 
 export const loop = defineTarget({
@@ -97,42 +71,16 @@ export const loop = defineTarget({
 function parseLoop(args: ParsedArgs<typeof loopArgs>): LoopSpec {
   const { file, size } = args;
   if (file === undefined) throw new UsageError("Which file?", "name it: --file FILE");
-  const logicalBlockBytes = parseBlock(args["logical-block-size"], "--logical-block-size", {
-    min: SECTOR_BYTES,
-    max: LOGICAL_BYTES_MAX,
-  });
-  const blockBytes = logicalBlockBytes || SECTOR_BYTES;
-  const physicalBlockBytes = parseBlock(args["physical-block-size"], "--physical-block-size", {
-    min: blockBytes,
-    max: PHYSICAL_BYTES_MAX,
-  });
+  const options = parseFileOptions(args);
+  const blockBytes = options.logicalBlockBytes || SECTOR_BYTES;
   const offsetBytes = parseBytes(args.offset, "--offset");
   checkOffset(offsetBytes, blockBytes);
   return {
     file: resolve(file),
     offsetBytes,
     sizeBytes: size === undefined ? 0 : parseDiskSize(size, blockBytes),
-    bufferedIo: args["buffered-io"] === true,
-    readOnly: args["read-only"] === true,
-    discard: args.discard,
-    logicalBlockBytes,
-    physicalBlockBytes,
+    ...options,
   };
-}
-
-/** A power of two; 0 where nothing is said. */
-function parseBlock(
-  text: string | undefined,
-  option: string,
-  { min, max }: { readonly min: number; readonly max: number },
-): number {
-  if (text === undefined) return 0;
-  const bytes = parseBytes(text, option);
-  if (bytes >= min && bytes <= max && Number.isInteger(Math.log2(bytes))) return bytes;
-  throw new UsageError(
-    `${option} ${text} is not possible`,
-    `write a power of two from ${min} to ${max}`,
-  );
 }
 
 function checkOffset(offsetBytes: number, blockBytes: number): void {

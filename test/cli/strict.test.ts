@@ -5,6 +5,7 @@ import { expect, test } from "bun:test";
 import type { ArgsDef } from "citty";
 
 import { closest, strictWords } from "../../src/cli/strict.ts";
+import { valuesOf } from "../../src/target.ts";
 
 const args: ArgsDef = {
   kind: { type: "positional", required: false },
@@ -59,6 +60,16 @@ test.each([
   }
   expect(error).toMatchObject({ message, exitCode: 2 });
   expect(error).toHaveProperty("hint", hint);
+});
+
+test("an option that may be repeated has all its values, in order; the others are given once", () => {
+  const file = { type: "string", alias: "f", repeats: true } as const;
+  const line = ["-f", "a", "-q2", "--file=b=c", "-fd e", "--json"];
+  const [first, ...rest] = strictWords(line, { ...args, file });
+  expect(rest).toEqual(["--queues=2", "--json"]);
+  expect(valuesOf(first!.slice("--file=".length))).toEqual(["a", "b=c", "d e"]);
+  expect(valuesOf(undefined)).toEqual([]);
+  expect(() => strictWords(["-q2", "--queue", "3"], { ...args, file })).toThrow("given twice");
 });
 
 test("the nearest word is one that a slip explains", () => {

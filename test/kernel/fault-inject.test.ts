@@ -6,6 +6,10 @@ import { closeSync, constants, openSync, readSync } from "node:fs";
 import { median, readBlock, start, untilWaiting } from "../support/crash.ts";
 import { hasFeature, leftovers, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 
+// The driver forgets a server that died while it fetched. Older ones do not, and warn in the kernel's
+// log about their own lost command, which would fail the run: see docs/recovery.md.
+const forgives = await hasFeature("UPDATE_SIZE");
+
 afterEach(() => expect(leftovers()).toEqual([]));
 
 const readBlocks = (path: string, count: number) => [
@@ -52,26 +56,27 @@ test("delayed requests wait side by side, not one behind the other", async () =>
   await using device = await TestDevice.add("fault_inject", "-n0", "--delay-us", "40000");
   const fio = async (depth: number) => {
     const began = performance.now();
-    await runOk(
-      ...["fio", "--name=job", `--filename=${device.path}`, "--rw=randread", "--bs=4k"],
-      ...["--direct=1", "--ioengine=libaio", `--iodepth=${depth}`, "--number_ios=64", "--size=1g"],
-    );
+    const words = `--name=job --filename=${device.path} --rw=randread --bs=4k --direct=1
+      --ioengine=libaio --iodepth=${depth} --number_ios=64 --size=1g`;
+    await runOk("fio", ...words.split(/\s+/));
     return performance.now() - began;
   };
   expect((await fio(1)) / (await fio(32))).toBeGreaterThan(1.5);
 });
 
-test.each([
-  ...["EIO", "EOPNOTSUPP", "ETIMEDOUT", "ENOSPC", "ENOLINK", "EREMOTEIO", "EBADE", "ENODATA"],
-  ...["EILSEQ", "ENOMEM", "EBUSY", "EAGAIN", "ENODEV", "EINVAL", "ETOOMANYREFS", "EOVERFLOW"],
-  "ETIME",
-])("--error %s is what the application gets, and the server lives", async (error) => {
-  const words = ["--error-rate", "1", "--error", error];
-  await using device = await TestDevice.add("fault_inject", "-n0", ...words);
-  expect(readResult(device.path)).toBe(error);
-  expect(readResult(device.path)).toBe(error);
-  expect((await device.report()).state).toBe("LIVE");
-});
+const ERRORS = `EIO EOPNOTSUPP ETIMEDOUT ENOSPC ENOLINK EREMOTEIO EBADE ENODATA EILSEQ ENOMEM EBUSY
+  EAGAIN ENODEV EINVAL ETOOMANYREFS EOVERFLOW ETIME`.split(/\s+/);
+
+test.each(ERRORS)(
+  "--error %s is what the application gets, and the server lives",
+  async (error) => {
+    const words = ["--error-rate", "1", "--error", error];
+    await using device = await TestDevice.add("fault_inject", "-n0", ...words);
+    expect(readResult(device.path)).toBe(error);
+    expect(readResult(device.path)).toBe(error);
+    expect((await device.report()).state).toBe("LIVE");
+  },
+);
 
 test("--die-after N: its server is gone, its disk waits, the next server goes on", async () => {
   await using device = await TestDevice.add("fault_inject", "-n0", "--die-after=500");
@@ -87,7 +92,8 @@ test("--die-after N: its server is gone, its disk waits, the next server goes on
 });
 
 test("add --die-after 1 and --die-during-fetch 1: add says so, nothing is left", async () => {
-  for (const words of [["--die-after=1"], ["--die-during-fetch=1", "-q2"]]) {
+  const fetch = forgives ? [["--die-during-fetch=1", "-q2"]] : [];
+  for (const words of [["--die-after=1"], ...fetch]) {
     const { exitCode, stderr } = await ublk("add", "fault_inject", "-n0", ...words);
     expect(stderr).toContain("died while it was starting: SIGKILL");
     expect(exitCode).toBe(1);
@@ -95,28 +101,24 @@ test("add --die-after 1 and --die-during-fetch 1: add says so, nothing is left",
   }
 });
 
-test("recover --die-during-fetch 1: QUIESCED still; recovered later where the kernel can", async () => {
-  await using device = await TestDevice.add("fault_inject", "-n0", "-q2");
-  await device.killServer();
-  const died = await ublk("recover", "0", "--die_during_fetch", "1");
-  expect(died.stderr).toContain("died while it was starting: SIGKILL");
-  expect(died.exitCode).toBe(1);
-  expect((await device.report()).state).toBe("QUIESCED");
-  const again = await ublk("recover", "0");
-  // Linux 6.12 never forgets which tags were fetched.
-  if (!(await hasFeature("UPDATE_SIZE"))) {
-    expect(again.stderr).toContain("cannot be recovered any more");
-    expect(again.exitCode).toBe(6);
-    return;
-  }
-  expect(again).toMatchObject({ exitCode: 0, stderr: "" });
-  await readBlock(device.path);
-  expect((await device.report()).state).toBe("LIVE");
-  // That one server died of it, not those that come after.
-  await device.killServer();
-  await ublkOk("recover", "0", "--quiet");
-  await readBlock(device.path);
-});
+test.skipIf(!forgives)(
+  "recover --die-during-fetch 1: QUIESCED still, and recovered later",
+  async () => {
+    await using device = await TestDevice.add("fault_inject", "-n0", "-q2");
+    await device.killServer();
+    const died = await ublk("recover", "0", "--die_during_fetch", "1");
+    expect(died.stderr).toContain("died while it was starting: SIGKILL");
+    expect(died.exitCode).toBe(1);
+    expect((await device.report()).state).toBe("QUIESCED");
+    await ublkOk("recover", "0", "--quiet");
+    await readBlock(device.path);
+    expect((await device.report()).state).toBe("LIVE");
+    // That one server died of it, not those that come after.
+    await device.killServer();
+    await ublkOk("recover", "0", "--quiet");
+    await readBlock(device.path);
+  },
+);
 
 test("recover --die-during-fetch of a disk that has no such option is refused", async () => {
   await using device = await TestDevice.add("null", "-n0");
