@@ -2,10 +2,10 @@
 
 import { type ConsolaReporter, createConsola } from "consola";
 
+import { stackOf } from "./errors.ts";
 import { tryWrite } from "./write.ts";
 
-const text = (args: readonly unknown[]) =>
-  args.map((arg) => (arg instanceof Error ? (arg.stack ?? arg.message) : String(arg))).join(" ");
+const text = (args: readonly unknown[]) => args.map(stackOf).join(" ");
 
 /** At a prompt: what the person asked for needs no date. */
 const promptReporter: ConsolaReporter = {

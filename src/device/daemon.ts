@@ -7,7 +7,7 @@ import { writeFileSync, writeSync } from "node:fs";
 
 import { getDevInfo } from "../control/commands/index.ts";
 import { Control } from "../control/control.ts";
-import { EXIT, UblkError } from "../errors.ts";
+import { EXIT, messageOf, stackOf, UblkError } from "../errors.ts";
 import { _exit, close, F, fcntl } from "../ffi/libc.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { log, logAsDaemon } from "../log.ts";
@@ -50,7 +50,7 @@ class Daemon {
     this.#logFile = job.log === "" ? undefined : new LogFile(job.log);
     logAsDaemon();
     // The runtime's own way to end would wait for the queues, with the device live and hanging.
-    const onUncaught = (error: unknown) => this.#die(`an unexpected error: ${textOf(error)}`);
+    const onUncaught = (error: unknown) => this.#die(`an unexpected error: ${stackOf(error)}`);
     process.on("uncaughtException", onUncaught).on("unhandledRejection", onUncaught);
     process.umask(0o077);
     // Started through /proc/self/exe, it would be called "exe" in ps and top.
@@ -168,7 +168,7 @@ class Daemon {
       await stopDisk(info, this.#removeOptions(control));
     } catch (error) {
       this.#removing = false;
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       log.warn(`asked to end, but ${why}; goes on serving (again within 10 s: let go)`);
       if (this.#letGoAsked) this.#letGo(device);
     }
@@ -223,7 +223,7 @@ class Daemon {
     const known = error instanceof UblkError ? error : undefined;
     this.#report({
       kind: "error",
-      message: error instanceof Error ? error.message : String(error),
+      message: messageOf(error),
       ...(known?.hint === undefined ? {} : { hint: known.hint }),
       exitCode: known?.exitCode ?? EXIT.failed,
     });
@@ -236,8 +236,4 @@ class Daemon {
     this.#reportError(new UblkError(reason));
     return _exit(FATAL_EXIT);
   }
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

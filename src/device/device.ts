@@ -14,7 +14,7 @@ import {
   startDev,
 } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
-import { EXIT, KernelError, UblkError } from "../errors.ts";
+import { EXIT, KernelError, messageOf, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { close } from "../ffi/libc.ts";
 import { log } from "../log.ts";
@@ -136,8 +136,7 @@ export class Device {
       store.save(this.record);
     } catch (error) {
       // The disk is served; that is what counts.
-      const why = error instanceof Error ? error.message : String(error);
-      log.warn(`the restart is not counted in the record: ${why}`);
+      log.warn(`the restart is not counted in the record: ${messageOf(error)}`);
     }
   }
 
@@ -279,10 +278,9 @@ export class Device {
       await this.#target.remove?.(this.record.spec, this.record);
       store.remove(this.id);
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
       throw new UblkError(
-        `${cause instanceof Error ? cause.message : String(cause)}; and the half-made device ` +
-          `${this.id} could not be removed: ${why}`,
+        `${messageOf(cause)}; and the half-made device ` +
+          `${this.id} could not be removed: ${messageOf(error)}`,
         { cause, hint: `run: ublk-bun del ${this.id} --force` },
       );
     }

@@ -18,7 +18,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
-import { EXIT, UblkError } from "../errors.ts";
+import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { flock, LOCK } from "../ffi/libc.ts";
 import type { Mode } from "../queue/protocol.ts";
 import type { Spec } from "../target.ts";
@@ -90,7 +90,7 @@ export class Store {
       mkdirSync(this.dir, { recursive: true, mode: 0o700 });
       accessSync(this.dir, constants.W_OK | constants.X_OK);
     } catch (cause) {
-      throw new UblkError(`Cannot use the run folder "${this.dir}": ${reason(cause)}`, {
+      throw new UblkError(`Cannot use the run folder "${this.dir}": ${messageOf(cause)}`, {
         cause,
         hint: "run it as root, or give a writable folder with --run-dir",
       });
@@ -114,12 +114,12 @@ export class Store {
       text = readFileSync(path, "utf8");
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-      throw unusable(id, path, reason(cause));
+      throw unusable(id, path, messageOf(cause));
     }
     try {
       return checkRecord(JSON.parse(text), id);
     } catch (cause) {
-      throw unusable(id, path, reason(cause));
+      throw unusable(id, path, messageOf(cause));
     }
   }
 
@@ -139,7 +139,7 @@ export class Store {
       renameSync(temporary, path);
     } catch (cause) {
       unlinkIfThere(temporary);
-      throw new UblkError(`Cannot write the record "${path}": ${reason(cause)}`, {
+      throw new UblkError(`Cannot write the record "${path}": ${messageOf(cause)}`, {
         cause,
         hint: "make room there, or give another folder with --run-dir",
       });
@@ -235,8 +235,6 @@ function unlinkIfThere(path: string): void {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
 }
-
-const reason = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause));
 
 function unusable(id: number, path: string, why: string): UblkError {
   return new UblkError(`The record "${path}" is not usable: ${why}`, {

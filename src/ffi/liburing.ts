@@ -4,7 +4,7 @@ import { dlopen } from "bun:ffi";
 import { readFileSync, writeSync } from "node:fs";
 
 import embedded from "../../dist/liburing.so.2" with { type: "file" };
-import { EXIT, KernelError, UblkError } from "../errors.ts";
+import { EXIT, KernelError, messageOf, UblkError } from "../errors.ts";
 import { errnoName } from "./errno.ts";
 import { layout } from "./layout.ts";
 import { memfd_create, MFD } from "./libc.ts";
@@ -38,7 +38,7 @@ export function loadLiburing(path: string): Liburing {
   try {
     return open(path);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw new UblkError(`Cannot load liburing "${path}": ${reason}`, {
       exitCode: EXIT.notSupported,
       hint: "give a liburing.so.2 of version 2.3 or newer, or none to use the built-in one",
