@@ -20,6 +20,9 @@ export function parseBytes(text: string, what: string): number {
   const unit = match && BYTE_UNITS[match[2]!.toLowerCase()];
   const bytes = match && unit ? Number(match[1]) * unit : Number.NaN;
   if (Number.isSafeInteger(bytes)) return bytes;
+  if (bytes > Number.MAX_SAFE_INTEGER) {
+    throw new UsageError(`${what} "${text}" is too large`, "at most 8PiB less a byte");
+  }
   throw new UsageError(
     `${what} "${text}" is not a size`,
     "write a number of bytes, or one with KiB, MiB, GiB or TiB, such as 64MiB",
@@ -60,13 +63,17 @@ export function formatBytes(bytes: number): string {
   return `${Number((bytes / 1024 ** power).toFixed(2))} ${units[power]}`;
 }
 
+/** The whole number of blocks that is nearest; at least one. */
+export function nearestMultiple(bytes: number, blockBytes: number): number {
+  return Math.max(1, Math.round(bytes / blockBytes)) * blockBytes;
+}
+
 /** The size of a disk: at least one block, a whole number of them. */
 export function parseDiskSize(text: string, blockBytes: number): number {
   const bytes = parseBytes(text, "--size");
   if (bytes >= blockBytes && bytes % blockBytes === 0) return bytes;
-  const near = Math.max(1, Math.round(bytes / blockBytes)) * blockBytes;
   throw new UsageError(
     `--size ${text} is not a whole number of ${blockBytes}-byte blocks`,
-    `the nearest is ${near}`,
+    `the nearest is ${nearestMultiple(bytes, blockBytes)}`,
   );
 }

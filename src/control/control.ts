@@ -88,6 +88,12 @@ export class Control implements Disposable {
     return control;
   }
 
+  /** Throws (exit 4) unless this kernel has the command; one that cannot tell is asked by `run`. */
+  assertHas(command: Pick<Command, "name" | "needs" | "since">): void {
+    if (command.needs === undefined || this.features === 0n) return;
+    if ((this.features & command.needs) === 0n) throw tooOldError(command);
+  }
+
   /** Runs one command. Throws KernelError with its errno; ETIMEDOUT and exit 124 at its deadline. */
   async run<Q, R>(
     command: Command<Q, R>,
@@ -95,9 +101,7 @@ export class Control implements Disposable {
     request: Q,
     options: RunOptions = {},
   ): Promise<R> {
-    if (command.needs !== undefined && this.features !== 0n && !(this.features & command.needs)) {
-      throw tooOldError(command);
-    }
+    this.assertHas(command);
     const slot = this.#freeSlots.pop();
     if (slot === undefined) throw new UblkError("Too many control commands at once");
     const frame = this.#frame(slot, command.bufferBytes ?? 0);

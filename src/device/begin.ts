@@ -1,19 +1,23 @@
 // add and recover from the launcher's side: everything that can be refused without a daemon is.
 
+import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError, UsageError } from "../errors.ts";
+import { log } from "../log.ts";
 import type { Spec } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { diskPath } from "./disk.ts";
 import { assertOurs, identityText, newIdentity } from "./identity.ts";
+import { checkFiles } from "./in-use.ts";
 import { flagNames, serverPid } from "./inspect.ts";
 import { Interrupt } from "./interrupt.ts";
 import { launch, type Launched } from "./launch.ts";
 import { chooseMode, type Mode } from "./modes.ts";
 import { processName } from "./processes.ts";
 import { recoveryFlags } from "./recovery.ts";
-import { bootId, type DeviceLock, type Recovery, type Store } from "./store.ts";
+import { type Retarget, retargeted } from "./retarget.ts";
+import { bootId, type DeviceLock, type DeviceRecord, type Recovery, type Store } from "./store.ts";
 
 /** What a person wants of a new device. */
 export interface AddWish {
@@ -41,9 +45,23 @@ export interface BeginOptions {
   readonly foreground: boolean;
 }
 
+export interface AddOptions extends BeginOptions {
+  /** Also over files that another device uses. */
+  readonly force: boolean;
+}
+
+export interface RecoverOptions extends AddOptions {
+  /** Serve it as this, instead of what its record says. */
+  readonly retarget?: Retarget | undefined;
+  /** Goes before what the target's spec says, for this server alone: for targets that fail on purpose. */
+  readonly once: Spec;
+}
+
+const silent = () => {};
+
 /** Makes a device and serves it in a daemon; returns when its disk can be read. */
-export async function addDevice(wish: AddWish, options: BeginOptions): Promise<Launched> {
-  const { control, store, timeoutMs, liburing } = options;
+export async function addDevice(wish: AddWish, options: AddOptions): Promise<Launched> {
+  const { control, store, timeoutMs, liburing, force } = options;
   recoveryFlags(wish.recovery, control.features);
   const mode = chooseMode(wish.mode, findTarget(wish.target), control.features);
   assertKnown(wish.flags, control.features);
@@ -63,50 +81,52 @@ export async function addDevice(wish: AddWish, options: BeginOptions): Promise<L
     log: "",
     program: process.execPath,
   } as const;
-  const job = { verb: "add", runDir: store.dir, timeoutMs, liburing, record } as const;
+  // A second look, by the daemon, finds whoever is just doing the same; it is the one that warns.
+  await checkFiles(record, { ...options, note: silent });
+  const job = { verb: "add", runDir: store.dir, timeoutMs, liburing, record, force } as const;
   // Awaited here: the lock is ours until the daemon is live.
   return await launch({ ...options, job, lock, interrupt });
 }
 
-/**
- * Serves a device again whose server is gone; returns when its disk can be read. What `once` has goes
- * before what the target's spec says, for this server alone: for targets that fail on purpose.
- */
-export async function recoverDevice(
-  id: number,
-  options: BeginOptions & { readonly once: Spec },
-): Promise<Launched> {
-  const { control, store, timeoutMs, once } = options;
-  await refuseIfHopeless(id, control, store);
+/** Serves a device again whose server is gone; returns when its disk can be read. */
+export async function recoverDevice(id: number, options: RecoverOptions): Promise<Launched> {
+  const { control, store, timeoutMs, force, once } = options;
+  await recoverable(id, { ...options, note: silent });
   store.prepare();
   const interrupt = new Interrupt();
   using lock = store.lock(id, "recover");
   // Another recover may just have ended.
-  await refuseIfHopeless(id, control, store);
-  const record = store.load(id);
-  const strange = Object.keys(once).find((key) => record?.spec[key] === undefined);
+  const record = await recoverable(id, { ...options, note: (text) => log.warn(text) });
+  const isChanged = options.retarget !== undefined;
+  if (isChanged) await checkFiles(record, { ...options, note: silent });
+  const strange = Object.keys(once).find((key) => record.spec[key] === undefined);
   if (strange !== undefined) {
-    throw new UsageError(`Device ${id} is a ${record?.target}: it has no "${strange}"`);
+    throw new UsageError(`Device ${id} is a ${record.target}: it has no "${strange}"`);
   }
-  const liburing = options.liburing || (record?.liburing ?? "");
-  const job = { verb: "recover", runDir: store.dir, timeoutMs, liburing, id, once } as const;
+  const liburing = options.liburing || record.liburing;
+  const waits = { runDir: store.dir, timeoutMs, liburing };
+  const common = { verb: "recover", ...waits, id, force, once } as const;
+  const job = isChanged ? { ...common, record } : common;
   // Awaited here: the lock is ours until the daemon is live.
-  return await launch({ ...options, job, lock, interrupt });
+  return await launch({ control, store, foreground: options.foreground, job, lock, interrupt });
 }
 
-/** Refuses at once what no waiting can mend; touches nothing. */
-async function refuseIfHopeless(id: number, control: Control, store: Store): Promise<void> {
+/** The record to serve the device by. Refuses at once what no waiting can mend; touches nothing. */
+async function recoverable(
+  id: number,
+  options: RecoverOptions & { readonly note: (text: string) => void },
+): Promise<DeviceRecord> {
+  const { control, store, retarget } = options;
   const info = await control.run(getDevInfo, id, undefined);
   const pid = serverPid(info);
-  const remedy = "nothing was changed; to give the disk up: ublk-bun del ID --force";
   if (info.state === "LIVE" && pid > 0) {
     refuse(
       `Device ${id} is live: pid ${pid} (${processName(pid)}) serves ${diskPath(id)}`,
       "there is nothing to recover",
     );
   }
-  assertOurs(store.load(id), info, remedy.replace("ID", String(id)));
-  if (store.load(id)!.recovery === "none") {
+  const record = retarget ? retargeted(info, retarget, options) : ownRecord(info, store);
+  if (record.recovery === "none") {
     refuse(
       `Device ${id} was added without recovery`,
       `delete it and add it again: ublk-bun del ${id}`,
@@ -118,6 +138,19 @@ async function refuseIfHopeless(id: number, control: Control, store: Store): Pro
       `delete it and add it again: ublk-bun del ${id}`,
     );
   }
+  return record;
+}
+
+function ownRecord(info: DevInfo, store: Store): DeviceRecord {
+  const record = store.load(info.id);
+  const target = `ublk-bun recover ${info.id} --target TARGET`;
+  const up = `ublk-bun del ${info.id} --force`;
+  assertOurs(
+    record,
+    info,
+    `nothing was changed; to say what it was made of: ${target}; to give the disk up: ${up}`,
+  );
+  return record;
 }
 
 /** Flags whose absence would otherwise go unseen: the kernel clears what it does not know. */

@@ -104,7 +104,7 @@ class Daemon {
         const identity = BigInt(`0x${this.#job.record.identity}`);
         await device.add(identity, (id) => this.#claim(id));
       } else {
-        await device.recover();
+        await device.recover({ isChanged: this.#job.record !== undefined });
       }
       log.info(`live: ${diskPath(device.id)}, pid ${process.pid}, ${device.record.target}`);
       this.#report({ kind: "live", id: device.id });
@@ -120,7 +120,7 @@ class Daemon {
 
   #device(control: Control, liburing: string): Device {
     const job = this.#job;
-    const record = job.verb === "add" ? job.record : this.#store.load(job.id);
+    const record = job.record ?? (job.verb === "recover" ? this.#store.load(job.id) : undefined);
     if (record === undefined) {
       throw new UblkError(
         `There is no record of a device ${job.verb === "recover" ? job.id : ""}`,
@@ -134,6 +134,7 @@ class Daemon {
       store: this.#store,
       liburing,
       timeoutMs: job.timeoutMs,
+      force: job.force,
       signal: this.#abort.signal,
       once: job.verb === "recover" ? job.once : {},
       note: (text) => this.#report({ kind: "note", text }),
@@ -201,7 +202,9 @@ class Daemon {
     }
     try {
       const { state } = await control.run(getDevInfo, device.id, undefined);
-      log.info(`${diskPath(device.id)} has left us: ${state}`);
+      const path = diskPath(device.id);
+      if (state === "DEAD" || this.#lettingGo) log.info(`${path} has left us: ${state}`);
+      else log.info(`${path} was quiesced (${state}): its I/O waits for recover`);
     } catch {
       log.info(`${diskPath(device.id)} has been deleted`);
     }

@@ -25,6 +25,7 @@ import { within } from "./deadline.ts";
 import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { charHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
+import { claimFiles } from "./in-use.ts";
 import { checkModeGranted, MODES } from "./modes.ts";
 import { toParams } from "./params.ts";
 import { checkGranted, recoveryFlags } from "./recovery.ts";
@@ -43,6 +44,8 @@ export interface DeviceOptions {
   readonly signal: AbortSignal;
   /** What the target's spec says otherwise, this time only. */
   readonly once: Spec;
+  /** Also over files that another device uses. */
+  readonly force: boolean;
   /** Tells the person at the prompt what is being waited for. */
   readonly note: (text: string) => void;
   /** A Worker is lost: must end the process. */
@@ -59,6 +62,8 @@ export class Device {
   #state: DeviceState = "new";
   #backing: Backing | undefined;
   #charFd = -1;
+  /** Held until the record says what the target uses. */
+  #claim: DeviceLock | undefined;
 
   constructor(record: DeviceRecord, options: DeviceOptions) {
     this.record = record;
@@ -100,6 +105,7 @@ export class Device {
       this.#noteDifferences(record, info);
       await control.run(setParams, this.id, toParams(backing.geometry, info.ioBufBytes));
       store.save(this.record);
+      this.#releaseClaim();
       await this.#prepareWorkers(info, backing);
       signal.throwIfAborted();
       await this.#prime(info, signal);
@@ -109,12 +115,25 @@ export class Device {
       await this.#undo(error);
       throw error;
     } finally {
+      this.#releaseClaim();
       lock?.[Symbol.dispose]();
     }
   }
 
-  /** Takes over a device whose server is gone. Nothing is asked of the kernel until all is ready. */
-  async recover(): Promise<void> {
+  /**
+   * Takes over a device whose server is gone. Nothing is asked of the kernel until all is ready.
+   * `isChanged`: the record is a new one, which nobody has saved yet.
+   */
+  async recover({ isChanged }: { readonly isChanged: boolean }): Promise<void> {
+    try {
+      if (isChanged) this.#claim = await claimFiles(this.record, this.#options);
+      await this.#recover();
+    } finally {
+      this.#releaseClaim();
+    }
+  }
+
+  async #recover(): Promise<void> {
     const { control, store, timeoutMs, signal, note } = this.#options;
     const info = await control.run(getDevInfo, this.id, undefined);
     assertOurs(this.record, info, "nothing was changed");
@@ -172,12 +191,19 @@ export class Device {
       BigInt(record.flags);
     try {
       signal.throwIfAborted();
+      this.#claim = await claimFiles(record, this.#options);
       const request = { id, queues, depth, ioBufBytes, ioDescBytes, flags, identity };
       return await control.run(addDev, id, request);
     } catch (error) {
+      this.#releaseClaim();
       await this.#target.remove?.(record.spec, record);
       throw error;
     }
+  }
+
+  #releaseClaim(): void {
+    this.#claim?.[Symbol.dispose]();
+    this.#claim = undefined;
   }
 
   async #prepareWorkers(info: DevInfo, backing: Backing): Promise<void> {

@@ -5,10 +5,18 @@ import type { DevInfo } from "../control/commands/dev-info.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import { bootId, type DeviceRecord } from "./store.ts";
 
-/** Never 0: that is what servers without this habit leave there. */
+/** Set in every identity of ours: other servers leave 0 there, or flags of their own, low ones. */
+const OUR_BIT = 1n << 63n;
+
+/** Random, and marked as ours. */
 export function newIdentity(): bigint {
   const [bits = 0n] = crypto.getRandomValues(new BigUint64Array(1));
-  return bits === 0n ? 1n : bits;
+  return bits | OUR_BIT;
+}
+
+/** True for a device that this program made, whether there is a record of it or not. */
+export function isMadeByUs(info: DevInfo): boolean {
+  return (info.identity & OUR_BIT) !== 0n;
 }
 
 export const identityText = (identity: bigint) => identity.toString(16).padStart(16, "0");

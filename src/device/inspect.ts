@@ -11,7 +11,7 @@ import { identityText, isOurs } from "./identity.ts";
 import type { Mode } from "./modes.ts";
 import { isAlive } from "./processes.ts";
 import { recoveryOf } from "./recovery.ts";
-import type { DeviceRecord, Recovery, Store } from "./store.ts";
+import type { Recovery, Store } from "./store.ts";
 import { queueThreads } from "./threads.ts";
 
 /** One device, as `list --json` prints it. Fields are added, never renamed or removed. */
@@ -72,7 +72,7 @@ export async function inspect(
   store: Store,
   info: DevInfo,
 ): Promise<DeviceReport> {
-  const record = readable(store, info.id);
+  const record = store.loadIfUsable(info.id);
   const ours = isOurs(record, info) ? record : undefined;
   const pid = serverPid(info);
   const shape = diskShape(info.id) ?? (await shapeFromKernel(control, info));
@@ -100,14 +100,6 @@ export async function inspect(
     restarts: ours?.restarts ?? null,
     log: ours?.log ?? null,
   };
-}
-
-function readable(store: Store, id: number): DeviceRecord | undefined {
-  try {
-    return store.load(id);
-  } catch {
-    return undefined;
-  }
 }
 
 async function queueReports(control: Control, info: DevInfo, pid: number): Promise<QueueReport[]> {

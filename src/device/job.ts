@@ -20,6 +20,8 @@ interface CommonJob {
   /** The daemon runs in a mount namespace of its own. */
   readonly ownNamespace: boolean;
   readonly liburing: string;
+  /** Also over files that another device uses. */
+  readonly force: boolean;
 }
 
 export interface AddJob extends CommonJob {
@@ -33,6 +35,8 @@ export interface RecoverJob extends CommonJob {
   readonly id: number;
   /** What the target's spec says otherwise for this one server. */
   readonly once: Spec;
+  /** To serve it by, and to keep once it is live; without: the record that there is. */
+  readonly record?: DeviceRecord;
 }
 
 export type Job = AddJob | RecoverJob;

@@ -54,6 +54,16 @@ export function chooseMode(
   return wish;
 }
 
+/** The mode of a device of these flags. */
+export function modeOf(flags: bigint): Mode {
+  // Of two that fit the one with more flags is meant.
+  const fitting = (Object.keys(MODES) as Mode[]).filter((mode) => {
+    const needed = MODES[mode].flags;
+    return (flags & needed) === needed;
+  });
+  return fitting.at(-1)!;
+}
+
 /** What ADD_DEV granted must hold what the mode needs: the kernel clears unknown bits silently. */
 export function checkModeGranted(mode: Mode, granted: bigint): void {
   const { flags, since } = MODES[mode];

@@ -64,8 +64,13 @@ export async function stopDevice(id: number, options: RemoveOptions): Promise<bo
   return true;
 }
 
+export interface DeleteOptions extends RemoveOptions {
+  /** Return while the kernel still waits for whoever holds the device; its id stays taken so long. */
+  readonly async?: boolean;
+}
+
 /** `del`: stops the disk, deletes the device, forgets its record. */
-export async function deleteDevice(id: number, options: RemoveOptions): Promise<void> {
+export async function deleteDevice(id: number, options: DeleteOptions): Promise<void> {
   const { control, store } = options;
   store.prepare();
   using lock = store.lock(id, "del");
@@ -79,17 +84,18 @@ export async function deleteDevice(id: number, options: RemoveOptions): Promise<
   }
   const checked = await checkedDevice(id, options);
   const isOpen = options.force && diskHolders(id).length > 0;
+  const mustNotWait = isOpen || options.async === true;
   const pid = serverPid(checked);
   await stopDisk(checked, options);
-  await deleteStopped(id, options, { isOpen });
-  await daemonEnded(pid);
+  await deleteStopped(id, options, { mustNotWait });
+  if (options.async !== true) await daemonEnded(pid);
 }
 
 /** The second half of `del`: the disk is gone, STOP has returned 0. */
 export async function deleteStopped(
   id: number,
   options: RemoveOptions,
-  { isOpen = false } = {},
+  { mustNotWait = false } = {},
 ): Promise<void> {
   const { control, store } = options;
   const record = loadIfUsable(options, id);
@@ -101,7 +107,7 @@ export async function deleteStopped(
     });
   }
   // DEL_DEV would wait until whoever has the disk open closes it, and only then free the id.
-  await sendByHelper(isOpen ? "del-async" : "del", id, options);
+  await sendByHelper(mustNotWait ? "del-async" : "del", id, options);
   // The record of an earlier device may speak of what somebody still needs.
   if (isOurs(record, info)) await forget(record, options);
   store.remove(id);

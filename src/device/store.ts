@@ -123,6 +123,15 @@ export class Store {
     }
   }
 
+  /** The record; undefined as well when it is there but not usable. */
+  loadIfUsable(id: number): DeviceRecord | undefined {
+    try {
+      return this.load(id);
+    } catch {
+      return undefined;
+    }
+  }
+
   /** True when there is a record, readable or not. */
   has(id: number): boolean {
     return existsSync(this.#recordPath(id));
@@ -162,13 +171,27 @@ export class Store {
    * or when the last process that has its descriptor ends. Throws UblkError (exit 5) naming the holder.
    */
   lock(id: number, verb: string): DeviceLock {
-    const path = join(this.dir, `${id}.lock`);
+    return this.#lock(`${id}.lock`, verb, (holder) => lockedError(id, holder));
+  }
+
+  /** As `lock`, but waits for whoever has it, `timeoutMs` at most. */
+  lockSoon(id: number, verb: string, timeoutMs: number): Promise<DeviceLock> {
+    return soon(timeoutMs, () => this.lock(id, verb));
+  }
+
+  /** Held while the files of a new device are compared with those of all others, and claimed. */
+  lockFiles(timeoutMs: number): Promise<DeviceLock> {
+    return soon(timeoutMs, () => this.#lock("files.lock", "claim", filesLockedError));
+  }
+
+  #lock(name: string, verb: string, onHeld: (holder: string) => UblkError): DeviceLock {
+    const path = join(this.dir, name);
     for (;;) {
       const fd = openSync(path, "a+", 0o600);
       if (flock(fd, LOCK.EX | LOCK.NB) < 0) {
         const holder = lockHolder(fd, path);
         closeSync(fd);
-        throw lockedError(id, holder);
+        throw onHeld(holder);
       }
       // Its last holder may have removed the file between our open and our lock.
       if (isSameFile(fd, path)) {
@@ -181,19 +204,6 @@ export class Store {
     }
   }
 
-  /** As `lock`, but waits for whoever has it, `timeoutMs` at most. */
-  async lockSoon(id: number, verb: string, timeoutMs: number): Promise<DeviceLock> {
-    const deadline = performance.now() + timeoutMs;
-    for (;;) {
-      try {
-        return this.lock(id, verb);
-      } catch (error) {
-        if (!(error instanceof UblkError) || performance.now() > deadline) throw error;
-      }
-      await Bun.sleep(LOCK_RETRY_MS);
-    }
-  }
-
   #unlock(fd: number, path: string): void {
     if (isSameFile(fd, path)) unlinkIfThere(path);
     closeSync(fd);
@@ -202,6 +212,26 @@ export class Store {
   #recordPath(id: number): string {
     return join(this.dir, `${id}.json`);
   }
+}
+
+/** What `take` returns, as soon as it does not throw UblkError any more; its last one at the deadline. */
+async function soon<T>(timeoutMs: number, take: () => T): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      return take();
+    } catch (error) {
+      if (!(error instanceof UblkError) || performance.now() > deadline) throw error;
+    }
+    await Bun.sleep(LOCK_RETRY_MS);
+  }
+}
+
+function filesLockedError(holder: string): UblkError {
+  return new UblkError(`The files of a device are being claimed by ${holder}`, {
+    exitCode: EXIT.busy,
+    hint: "try again, or with a longer --timeout",
+  });
 }
 
 function lockedError(id: number, holder: string): UblkError {
@@ -239,7 +269,9 @@ function unlinkIfThere(path: string): void {
 function unusable(id: number, path: string, why: string): UblkError {
   return new UblkError(`The record "${path}" is not usable: ${why}`, {
     exitCode: EXIT.notRecoverable,
-    hint: `the device is untouched; to give its disk up: ublk-bun del ${id} --force`,
+    hint:
+      `the device is untouched; to say what it was made of: ublk-bun recover ${id} --target TARGET; ` +
+      `to give its disk up: ublk-bun del ${id} --force`,
   });
 }
 

@@ -130,6 +130,7 @@ export const nullTarget = defineTarget({
     ...parseLimits(words),
   }),
   open: async (spec) => openNothing({ ...nullGeometry(spec.sizeBytes), ...limitsOf(spec) }),
+  resize: async (spec, sizeBytes) => ({ ...spec, sizeBytes }),
   serve: (_spec, { queue }) => ({
     kind: "ring",
     start: (tag) => queue.complete(tag, nullResult(queue, tag)),

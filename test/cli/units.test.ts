@@ -24,12 +24,19 @@ test.each([
   expect(parseBytes(text, "--size")).toBe(bytes);
 });
 
-test.each(["", "x", "-1", "4q", "1e6", "0x10", "1.3", "99999999PiB", "4 4", "KiB", "∞"])(
+test.each(["", "x", "-1", "4q", "1e6", "0x10", "1.3", "4 4", "KiB", "∞"])(
   "%p is not a size",
   (text) => {
     expect(() => parseBytes(text, "--size")).toThrow(`--size "${text}" is not a size`);
   },
 );
+
+test("a size beyond what a number can hold is too large, not nonsense", () => {
+  for (const text of ["99999999PiB", "8PiB", "9".repeat(400)]) {
+    expect(() => parseBytes(text, "--size")).toThrow(`--size "${text}" is too large`);
+  }
+  expect(parseBytes("4PiB", "--size")).toBe(2 ** 52);
+});
 
 test.each([
   ["30", 30_000],

@@ -107,6 +107,13 @@ export class TestDevice implements AsyncDisposable {
     await until(`state ${state}`, async () => (await this.report()).state === state);
   }
 
+  /** Until somebody's requests are under way. */
+  async untilBusy(): Promise<void> {
+    const file = `/sys/block/ublkb${this.id}/inflight`;
+    const isBusy = () => /[1-9]/.test(readFileSync(file, "utf8"));
+    await until(`requests of device ${this.id}`, isBusy);
+  }
+
   /** kill -9, and wait until the kernel has noticed. */
   async killServer(): Promise<void> {
     process.kill(await this.serverPid(), "SIGKILL");

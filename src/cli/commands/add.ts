@@ -9,11 +9,11 @@ import type { Recovery } from "../../device/store.ts";
 import { UsageError } from "../../errors.ts";
 import { UBLK_F, UBLK_MAX_QUEUE_DEPTH } from "../../ffi/ublk.ts";
 import type { Target } from "../../target.ts";
-import { findTarget, targets } from "../../targets/index.ts";
 import { parseBytes, parseInteger, parseMilliseconds } from "../../units.ts";
 import { commonArgs, DEVICE_ID_MAX, jsonArg } from "../args.ts";
 import { finishLaunch, launchArgs } from "../launched.ts";
 import { openSession } from "../session.ts";
+import { targetArg, targetByWord, targetNamed, whichTarget } from "../target-words.ts";
 
 const QUEUES_MAX = 32;
 const IO_BUF_BYTES_MAX = 32 * 1024 ** 2;
@@ -25,12 +25,7 @@ const STALL_TIMEOUT_MS_MIN = 500;
 
 export const addArgs = {
   kind: { type: "positional", required: false, description: "the target, without --target" },
-  target: {
-    type: "string",
-    alias: ["t", "type"] as string[],
-    description: `what the disk does: ${targets.map(({ name }) => name).join(", ")}`,
-    valueHint: "TARGET",
-  },
+  ...targetArg,
   number: { type: "string", alias: "n", description: "device id; -1: a free one", default: "-1" },
   queues: {
     type: "string",
@@ -101,6 +96,7 @@ export const addArgs = {
     valueHint: "TIME",
     default: "30s",
   },
+  force: { type: "boolean", description: "also over a file that another device uses" },
   ...launchArgs,
   ...jsonArg,
   ...commonArgs,
@@ -108,45 +104,29 @@ export const addArgs = {
 
 /** The command for these words: its options are add's own and the target's. */
 export function addCommand(words: readonly string[]): CommandDef {
-  const target = targetOf(words);
+  const target = targetByWord(words);
+  // Without its target an option of the target would be an unknown one.
+  const isAsked = words.some((word) => /^(--target|--type|-t)/.test(word));
+  if (target === undefined && words.length > 0 && !isAsked) throw whichTarget();
   return defineCommand({
     meta: { name: "add", description: `Make a disk and serve it in the background.` },
     args: { ...addArgs, ...target?.args },
     run: ({ args }) => {
-      if (target === undefined) {
-        const { kind } = args as { readonly kind?: string };
-        if (kind !== undefined) findTarget(kind);
-        const names = targets.map(({ name }) => name).join(", ");
-        throw new UsageError("Which target?", `such as --target null; there are: ${names}`);
-      }
+      if (target === undefined) throw whichTarget();
       return add(target, args as unknown as ParsedArgs<typeof addArgs>);
     },
   }) as unknown as CommandDef;
 }
 
-/** The target named by --target, -t, --type or the first word that belongs to no option. */
-function targetOf(words: readonly string[]): Target | undefined {
-  for (const [i, word] of words.entries()) {
-    const match = /^(?:--target|--type|-t)(?:=(.*))?$/.exec(word) ?? /^-t(.+)$/.exec(word);
-    const name = match && (match[1] ?? words[i + 1]);
-    // What looks like an option is one: a missing value is for strictWords to tell.
-    if (name && !name.startsWith("-")) return findTarget(name);
-  }
-  const known = words.find((word) => targets.some(({ name }) => name === word));
-  if (known !== undefined) return findTarget(known);
-  const first = words[0];
-  return first === undefined || first.startsWith("-") ? undefined : findTarget(first);
-}
-
 async function add(target: Target, args: ParsedArgs<typeof addArgs>): Promise<void> {
   const wish = readWish(target, args);
   using session = await openSession(args);
-  const foreground = args.foreground === true;
-  await finishLaunch(await addDevice(wish, { ...session, foreground }), session, args);
+  const options = { ...session, foreground: args.foreground === true, force: args.force === true };
+  await finishLaunch(await addDevice(wish, options), session, args);
 }
 
 function readWish(target: Target, args: ParsedArgs<typeof addArgs>): AddWish {
-  if (args.kind !== undefined && args.kind !== target.name) {
+  if (args.kind !== undefined && targetNamed(args.kind) !== target) {
     throw new UsageError(`Two targets are named: ${target.name} and ${args.kind}`, "name one");
   }
   const ioBufBytes = parseBytes(args["io-buf-size"], "--io-buf-size");

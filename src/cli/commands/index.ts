@@ -33,7 +33,7 @@ export const subcommands: readonly Subcommand[] = [
   {
     name: "recover",
     summary: "serve a disk again whose server has died",
-    load: async () => command(await import("./recover.ts")),
+    load: async (words) => (await import("./recover.ts")).recoverCommand(words),
   },
   {
     name: "list",
@@ -49,6 +49,16 @@ export const subcommands: readonly Subcommand[] = [
     name: "del",
     summary: "remove a disk and its device",
     load: async () => command(await import("./del.ts")),
+  },
+  {
+    name: "quiesce",
+    summary: "end a disk's server; its I/O waits for recover",
+    load: async () => command(await import("./quiesce.ts")),
+  },
+  {
+    name: "update-size",
+    summary: "give a live disk another size",
+    load: async () => command(await import("./update-size.ts")),
   },
   {
     name: "features",

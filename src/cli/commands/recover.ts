@@ -1,13 +1,15 @@
 // recover: a new server for a disk whose server has died.
 
-import { defineCommand } from "citty";
+import { type CommandDef, defineCommand, type ParsedArgs } from "citty";
 
 import { recoverDevice } from "../../device/begin.ts";
-import type { Spec } from "../../target.ts";
+import { diskShape } from "../../device/disk.ts";
+import type { Spec, Target } from "../../target.ts";
 import { parseInteger } from "../../units.ts";
 import { commonArgs, idArgs, jsonArg, requiredId } from "../args.ts";
 import { finishLaunch, launchArgs } from "../launched.ts";
 import { openSession } from "../session.ts";
+import { targetArg, targetByOption } from "../target-words.ts";
 
 const faultArgs = {
   "die-during-fetch": {
@@ -17,20 +19,68 @@ const faultArgs = {
   },
 } as const;
 
-export default defineCommand({
-  meta: { name: "recover", description: "Serve a disk again whose server has died." },
-  args: { ...idArgs, ...faultArgs, ...launchArgs, ...jsonArg, ...commonArgs },
-  run: async ({ args }) => {
-    const id = requiredId(args);
-    const word = args["die-during-fetch"];
-    const limits = { min: 0, max: 1 };
-    const once: Spec =
-      word === undefined
-        ? {}
-        : { dieDuringFetch: parseInteger(word, "--die-during-fetch", limits) === 1 };
-    using session = await openSession(args);
-    const foreground = args.foreground === true;
-    const options = { ...session, foreground, once };
-    await finishLaunch(await recoverDevice(id, options), session, args);
+const recoverArgs = {
+  ...idArgs,
+  target: {
+    ...targetArg.target,
+    description: "serve it as this, whatever its record says, with the target's own options",
   },
-});
+  force: {
+    type: "boolean",
+    description: "with --target: also another tool's disk, or over a file another device uses",
+  },
+  ...faultArgs,
+  ...launchArgs,
+  ...jsonArg,
+  ...commonArgs,
+} as const;
+
+/** The command for these words: with --target, the target's options are its too. */
+export function recoverCommand(words: readonly string[]): CommandDef {
+  const target = targetByOption(words);
+  return defineCommand({
+    meta: { name: "recover", description: "Serve a disk again whose server has died." },
+    args: { ...recoverArgs, ...optionsOf(target) },
+    run: ({ args }) => recover(target, args as unknown as ParsedArgs<typeof recoverArgs>),
+  }) as unknown as CommandDef;
+}
+
+/** The target's options; the size of a disk that is there need not be said. */
+function optionsOf(target: Target | undefined): Target["args"] {
+  const { size, ...rest } = target?.args ?? {};
+  if (size?.type !== "string") return target?.args ?? {};
+  const { default: _default, required: _required, ...unsaid } = size;
+  return { size: unsaid, ...rest };
+}
+
+async function recover(
+  target: Target | undefined,
+  args: ParsedArgs<typeof recoverArgs>,
+): Promise<void> {
+  const id = requiredId(args);
+  const retarget = target && { target: target.name, spec: parseFor(target, id, args) };
+  // With --target it is an option of the target, like all others.
+  const once = target ? {} : readOnce(args["die-during-fetch"]);
+  using session = await openSession(args);
+  const [foreground, force] = [args.foreground === true, args.force === true];
+  const launched = await recoverDevice(id, { ...session, foreground, force, retarget, once });
+  await finishLaunch(launched, session, args);
+}
+
+function readOnce(word: string | undefined): Spec {
+  if (word === undefined) return {};
+  return { dieDuringFetch: parseInteger(word, "--die-during-fetch", { min: 0, max: 1 }) === 1 };
+}
+
+/** Where the target would have a size of its own choice, the disk's is meant. */
+function parseFor(target: Target, id: number, args: object) {
+  const { size } = target.args;
+  const hasOwn = size?.type === "string" && (size.default !== undefined || size.required === true);
+  const kernels = hasOwn ? diskShape(id)?.sizeBytes : undefined;
+  const fallback = kernels ? String(kernels) : size?.type === "string" ? size.default : undefined;
+  const known = fallback === undefined ? args : { size: fallback, ...defined(args) };
+  return target.parse(known as never);
+}
+
+const defined = (args: object) =>
+  Object.fromEntries(Object.entries(args).filter(([, value]) => value !== undefined));

@@ -1,0 +1,22 @@
+// quiesce: ends a disk's server without a crash; its I/O waits for recover.
+
+import { defineCommand } from "citty";
+
+import { diskPath } from "../../device/disk.ts";
+import { quiesceDevice } from "../../device/quiesce.ts";
+import { commonArgs, idArgs, jsonArg, requiredId } from "../args.ts";
+import { print, printJson } from "../output.ts";
+import { openSession } from "../session.ts";
+
+export default defineCommand({
+  meta: { name: "quiesce", description: "End a disk's server; its I/O waits for recover." },
+  args: { ...idArgs, ...jsonArg, ...commonArgs },
+  run: async ({ args }) => {
+    const id = requiredId(args);
+    using session = await openSession(args);
+    const quiesced = await quiesceDevice(id, session);
+    if (args.json) return printJson({ id, quiesced });
+    if (!quiesced) return print(`${diskPath(id)} had no server already; to go on: recover ${id}`);
+    print(`${diskPath(id)} is quiesced: its I/O waits for ublk-bun recover ${id}`);
+  },
+});

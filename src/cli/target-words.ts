@@ -1,0 +1,58 @@
+// Which target a command line names: its options become the command's, so it must be known first.
+
+import type { ArgsDef } from "citty";
+
+import { UsageError } from "../errors.ts";
+import type { Target } from "../target.ts";
+import { targets } from "../targets/index.ts";
+import { closest } from "./strict.ts";
+
+export const targetNames = targets.map(({ name }) => name);
+
+export const targetArg = {
+  target: {
+    type: "string",
+    alias: ["t", "type"] as string[],
+    description: `what the disk does: ${targetNames.join(", ")}`,
+    valueHint: "TARGET",
+  },
+} as const satisfies ArgsDef;
+
+/** The target of that name. Throws UsageError. */
+export function targetNamed(name: string): Target {
+  const target = targets.find((known) => known.name === name.replaceAll("-", "_"));
+  if (target !== undefined) return target;
+  const near = closest(name, targetNames);
+  throw new UsageError(
+    `Unknown target "${name}"`,
+    near === undefined ? `targets: ${targetNames.join(", ")}` : `did you mean ${near}?`,
+  );
+}
+
+/** The target named by --target, -t or --type. */
+export function targetByOption(words: readonly string[]): Target | undefined {
+  for (const [i, word] of words.entries()) {
+    if (word === "--") return undefined;
+    const match = /^(?:--target|--type|-t)(?:=(.*))?$/.exec(word) ?? /^-t(.+)$/.exec(word);
+    const name = match && (match[1] ?? words[i + 1]);
+    // What looks like an option is one: a missing value is for strictWords to tell.
+    if (name && !name.startsWith("-")) return targetNamed(name);
+  }
+  return undefined;
+}
+
+/** The same, or a word of its own that is a target's name, or that stands where one should. */
+export function targetByWord(words: readonly string[]): Target | undefined {
+  const byOption = targetByOption(words);
+  if (byOption !== undefined) return byOption;
+  const known = words.find((word) => targetNames.includes(word));
+  if (known !== undefined) return targetNamed(known);
+  const first = words[0];
+  return first === undefined || first.startsWith("-") ? undefined : targetNamed(first);
+}
+
+/** What to throw where a target is needed and none is named. */
+export function whichTarget(): UsageError {
+  const names = targetNames.join(", ");
+  return new UsageError("Which target?", `such as --target null; there are: ${names}`);
+}

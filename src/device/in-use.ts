@@ -1,0 +1,112 @@
+// Which device uses which file: two disks over one file would destroy each other's data.
+
+import { statSync } from "node:fs";
+
+import { getDevInfo } from "../control/commands/index.ts";
+import type { Control } from "../control/control.ts";
+import { EXIT, UblkError } from "../errors.ts";
+import type { Spec } from "../target.ts";
+import { findTarget } from "../targets/index.ts";
+import { diskPath } from "./disk.ts";
+import { isOurs } from "./identity.ts";
+import { peek } from "./processes.ts";
+import type { DeviceLock, DeviceRecord, Store } from "./store.ts";
+
+/** A device as its record has it, or will. */
+export type Claimant = Pick<DeviceRecord, "identity" | "target" | "spec">;
+
+export interface ClaimOptions {
+  readonly control: Control;
+  readonly store: Store;
+  readonly timeoutMs: number;
+  /** Go ahead although another device uses the same file; `note` warns. */
+  readonly force: boolean;
+  readonly note: (text: string) => void;
+}
+
+/** One use of one file by two devices. */
+interface Conflict {
+  readonly path: string;
+  readonly other: DeviceRecord;
+}
+
+/**
+ * Claims the files of a device to be: after it nobody else can, until the lock that it returns is
+ * disposed. By then the record must be saved, which is the claim from there on. undefined: the target
+ * uses no files. Throws (exit 5) when another device has one of them.
+ */
+export async function claimFiles(
+  claimant: Claimant,
+  options: ClaimOptions,
+): Promise<DeviceLock | undefined> {
+  if (filesOf(claimant.target, claimant.spec).length === 0) return undefined;
+  const lock = await options.store.lockFiles(options.timeoutMs);
+  try {
+    await checkFiles(claimant, options);
+    return lock;
+  } catch (error) {
+    lock[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** The same look without the claim, for a launcher that need not start a daemon in vain. */
+export async function checkFiles(claimant: Claimant, options: ClaimOptions): Promise<void> {
+  for (const { path, other } of await conflicts(claimant, options)) {
+    const what = `"${path}" is in use by device ${other.id} (${diskPath(other.id)}, ${other.target})`;
+    if (!options.force) {
+      throw new UblkError(what, {
+        exitCode: EXIT.busy,
+        hint: "two disks over one file destroy each other's data; to do it all the same: --force",
+      });
+    }
+    options.note(`${what}: whatever both of them write is lost`);
+  }
+}
+
+async function conflicts(claimant: Claimant, options: ClaimOptions): Promise<Conflict[]> {
+  const wanted = new Map<string, string>();
+  for (const path of filesOf(claimant.target, claimant.spec)) {
+    const key = fileKey(path);
+    if (key !== undefined) wanted.set(key, path);
+  }
+  const found: Conflict[] = [];
+  if (wanted.size === 0) return found;
+  for (const other of await existing(claimant.identity, options)) {
+    for (const path of filesOf(other.target, other.spec)) {
+      const ours = wanted.get(fileKey(path) ?? "");
+      if (ours !== undefined) found.push({ path: ours, other });
+    }
+  }
+  return found;
+}
+
+/** The records of every other device of this boot that the kernel still has, stopped ones included. */
+async function existing(
+  identity: string,
+  { control, store }: ClaimOptions,
+): Promise<DeviceRecord[]> {
+  const records: DeviceRecord[] = [];
+  for (const id of store.ids()) {
+    const record = store.loadIfUsable(id);
+    if (record === undefined || record.identity === identity) continue;
+    try {
+      if (isOurs(record, await control.run(getDevInfo, id, undefined))) records.push(record);
+    } catch (error) {
+      if (!(error instanceof UblkError) || error.exitCode !== EXIT.noDevice) throw error;
+    }
+  }
+  return records;
+}
+
+/** Of a target that this program does not know, another version's, nothing can be told. */
+function filesOf(target: string, spec: Spec): readonly string[] {
+  return peek(() => findTarget(target).files?.(spec)) ?? [];
+}
+
+/** The same for every path to the same file, and for every node of the same block device. */
+function fileKey(path: string): string | undefined {
+  const stat = peek(() => statSync(path, { bigint: true }));
+  if (stat === undefined) return undefined;
+  return stat.isBlockDevice() ? `block ${stat.rdev}` : `file ${stat.dev}:${stat.ino}`;
+}

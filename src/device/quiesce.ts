@@ -1,0 +1,97 @@
+// quiesce: the server of a live disk lets go without a crash; the kernel holds the I/O for `recover`.
+
+import type { DevInfo } from "../control/commands/dev-info.ts";
+import { getDevInfo, quiesceDev } from "../control/commands/index.ts";
+import type { Control } from "../control/control.ts";
+import { EXIT, KernelError, UblkError } from "../errors.ts";
+import { ERRNO } from "../ffi/errno.ts";
+import { UBLK_F } from "../ffi/ublk.ts";
+import { inFlight } from "./disk.ts";
+import { describeCharHolders } from "./holders.ts";
+import { assertOurs } from "./identity.ts";
+import { serverPid } from "./inspect.ts";
+import { isDaemon } from "./self.ts";
+import type { Store } from "./store.ts";
+
+/** How long the kernel may wait for I/O to end before the tags are looked at again. */
+const ROUND_MS = 100;
+const LOOK_MS = 5;
+/** QUIESCE_DEV ends at the deadline it is given; what comes later is stuck. */
+const GRACE_MS = 5000;
+
+export interface QuiesceOptions {
+  readonly control: Control;
+  readonly store: Store;
+  readonly timeoutMs: number;
+}
+
+/** Returns false when no server was there already. Throws with exit 124 when the server does not go. */
+export async function quiesceDevice(id: number, options: QuiesceOptions): Promise<boolean> {
+  const { control, store, timeoutMs } = options;
+  store.prepare();
+  using lock = store.lock(id, "quiesce");
+  void lock;
+  const info = await checkedDevice(id, options);
+  if (isQuiesced(info)) return false;
+  const pid = serverPid(info);
+  const deadline = performance.now() + timeoutMs;
+  // A tag that was busy is armed again by its commit, and only the next QUIESCE_DEV takes it back.
+  for (;;) {
+    const leftMs = deadline - performance.now();
+    await hold(control, id, Math.min(ROUND_MS, Math.max(1, leftMs)));
+    const now = await control.run(getDevInfo, id, undefined);
+    if (isQuiesced(now) && !isDaemon(pid)) return true;
+    if (now.state === "DEAD") throw new UblkError(`Device ${id} was stopped meanwhile`);
+    if (performance.now() > deadline) throw lateError(id, pid, timeoutMs);
+    await Bun.sleep(LOOK_MS);
+  }
+}
+
+const isQuiesced = ({ state }: DevInfo) => state === "QUIESCED" || state === "FAIL_IO";
+
+/** Everything that can be refused before I/O is held: there is no way back but `recover`. */
+async function checkedDevice(id: number, { control, store }: QuiesceOptions): Promise<DevInfo> {
+  const info = await control.run(getDevInfo, id, undefined);
+  control.assertHas(quiesceDev);
+  assertOurs(store.load(id), info, "nothing was changed");
+  if (!(info.flags & UBLK_F.USER_RECOVERY)) {
+    throw new UblkError(`Device ${id} was added without recovery: its disk would be gone`, {
+      exitCode: EXIT.notRecoverable,
+      hint: `nothing was changed; to remove it: ublk-bun del ${id}`,
+    });
+  }
+  if (info.state === "DEAD") {
+    throw new UblkError(`Device ${id} is DEAD: it was stopped, its disk is gone`, {
+      exitCode: EXIT.notRecoverable,
+      hint: `delete it: ublk-bun del ${id}`,
+    });
+  }
+  return info;
+}
+
+/** QUIESCE_DEV; that some I/O is still under way is no error here. */
+async function hold(control: Control, id: number, roundMs: number): Promise<void> {
+  const timeoutMs = Math.ceil(roundMs);
+  try {
+    await control.run(quiesceDev, id, { timeoutMs }, { timeoutMs: timeoutMs + GRACE_MS });
+  } catch (error) {
+    if (!(error instanceof KernelError) || error.errno !== ERRNO.EBUSY) throw error;
+  }
+}
+
+function lateError(id: number, pid: number, timeoutMs: number): KernelError {
+  const count = inFlight(id);
+  const holders = describeCharHolders(id);
+  const requests = `${count} request${count === 1 ? "" : "s"} in flight`;
+  const who = holders === "" ? "" : `, its server is ${holders}`;
+  return new KernelError(
+    `Device ${id} is not quiesced within ${timeoutMs / 1000} s: ${requests}${who}`,
+    ERRNO.ETIMEDOUT,
+    {
+      exitCode: EXIT.timedOut,
+      hint:
+        `new I/O is held from now on; go on with quiesce again, ` +
+        `or with: kill -9 ${pid}; ublk-bun recover ${id}`,
+    },
+  );
+}

@@ -1,0 +1,56 @@
+// del --all: every device of ours, one after the other; one that cannot go does not keep the others.
+
+import { EXIT, type ExitCode, UblkError } from "../errors.ts";
+import { log } from "../log.ts";
+import { deviceIds } from "./disk.ts";
+import { isOurs } from "./identity.ts";
+import { deleteDevice, type DeleteOptions, findDevice } from "./remove.ts";
+
+/** What became of one device, as `del --all --json` prints it. */
+export interface Deletion {
+  readonly id: number;
+  readonly deleted: boolean;
+  /** Why not; null when it is deleted. */
+  readonly error: string | null;
+}
+
+/** Deletes them all; `onOutcome` hears of each. Returns the exit code of the first that failed. */
+export async function deleteAll(
+  options: DeleteOptions,
+  onOutcome: (deletion: Deletion) => void,
+): Promise<ExitCode> {
+  let exitCode: ExitCode = EXIT.ok;
+  for (const id of await idsToDelete(options)) {
+    try {
+      await deleteDevice(id, options);
+      onOutcome({ id, deleted: true, error: null });
+    } catch (error) {
+      if (!(error instanceof UblkError)) throw error;
+      // Somebody else was quicker: gone is gone.
+      if (error.exitCode === EXIT.noDevice) continue;
+      const hint = error.hint === undefined ? "" : ` (${error.hint})`;
+      onOutcome({ id, deleted: false, error: `${error.message}${hint}` });
+      if (exitCode === EXIT.ok) exitCode = error.exitCode;
+    }
+  }
+  return exitCode;
+}
+
+/** Devices with a record of ours, and records whose device is gone; with --force, every device. */
+async function idsToDelete(options: DeleteOptions): Promise<number[]> {
+  const { control, store, force } = options;
+  const recorded = store.ids();
+  const ids: number[] = [];
+  for (const id of new Set([...deviceIds(), ...recorded].toSorted((a, b) => a - b))) {
+    const info = await findDevice(control, id);
+    const isAnothers = info !== undefined && !isOurs(store.loadIfUsable(id), info);
+    // A record that cannot be read may be of this very device: del says what is wrong with it.
+    if (force || !isAnothers || isDamaged(id, options)) ids.push(id);
+    else log.info(`device ${id} is another tool's: left alone (--force deletes it too)`);
+  }
+  return ids;
+}
+
+function isDamaged(id: number, { store }: DeleteOptions): boolean {
+  return store.has(id) && store.loadIfUsable(id) === undefined;
+}

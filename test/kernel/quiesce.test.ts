@@ -1,0 +1,103 @@
+// quiesce on a real kernel: the server goes, I/O waits, recover goes on, nothing is lost or wrong.
+
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+
+import { hasFeature, leftovers, TestDevice, ublk, ublkOk } from "../support/program.ts";
+
+const canQuiesce = await hasFeature("QUIESCE");
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+/** Random writes and reads that fio checks against what it wrote, through every quiesce and recover. */
+function verifyingFio() {
+  const words = `fio --name=job --filename=/dev/ublkb0 --rw=randwrite --bs=4k --iodepth=32 --direct=1
+    --ioengine=io_uring --size=64m --numjobs=2 --offset_increment=32m --io_size=24m --thread
+    --continue_on_error=none --output-format=json`;
+  const child = Bun.spawn(words.split(/\s+/), { stdio: ["ignore", "pipe", "inherit"] });
+  return {
+    isOver: () => child.exitCode !== null,
+    outcome: async () => {
+      const text = await new Response(child.stdout).text();
+      expect(await child.exited).toBe(0);
+      const { jobs } = JSON.parse(text.slice(text.indexOf("{")));
+      return jobs as { error: number; write: { total_ios: number } }[];
+    },
+    [Symbol.asyncDispose]: async () => child.kill("SIGKILL"),
+  };
+}
+
+if (!canQuiesce) {
+  test("a kernel without QUIESCE_DEV is exit 4, and the disk goes on", async () => {
+    await using device = await TestDevice.add("null", "-n0");
+    const { exitCode, stderr } = await ublk("quiesce", "0");
+    expect(stderr).toContain("This kernel does not have QUIESCE_DEV (it came with Linux 6.16)");
+    expect(exitCode).toBe(4);
+    expect(await device.report()).toMatchObject({ state: "LIVE" });
+  });
+} else {
+  test.each([
+    ["reissue", "-q1 -d1"],
+    ["queue", "-q2 -d128"],
+  ])("--recovery=%s %s: fio loses nothing over quiesce and recover", async (recovery, words) => {
+    const queues = words.split(" ");
+    await using device = await TestDevice.add("null", "-n0", `--recovery=${recovery}`, ...queues);
+    await using fio = verifyingFio();
+    let rounds = 0;
+    do {
+      if (!fio.isOver()) await device.untilBusy().catch(() => {});
+      const { serverPid } = await device.report();
+      expect(JSON.parse(await ublkOk("quiesce", "0", "--json"))).toEqual({ id: 0, quiesced: true });
+      expect(await device.report()).toMatchObject({ state: "QUIESCED", serverPid: null });
+      expect(existsSync(`/proc/${serverPid}`), "its daemon is gone").toBeFalse();
+      expect(readFileSync("/run/ublk-bun/0.log", "utf8")).toContain("/dev/ublkb0 was quiesced");
+      if (rounds === 0) expect(await ublkOk("quiesce", "0")).toContain("had no server already");
+      await ublkOk("recover", "0");
+    } while (++rounds < 4);
+    const jobs = await fio.outcome();
+    expect(jobs.map(({ error }) => error)).toEqual(jobs.map(() => 0));
+    expect(await device.report()).toMatchObject({ state: "LIVE", restarts: rounds });
+  });
+
+  test("with --recovery=fail it is FAIL_IO", async () => {
+    await using device = await TestDevice.add("null", "-n0", "--recovery=fail");
+    await ublkOk("quiesce", "0");
+    expect(await device.report()).toMatchObject({ state: "FAIL_IO", serverPid: null });
+    await ublkOk("recover", "0");
+  });
+
+  test("a server that does not answer: 124 says what is in flight and how to go on", async () => {
+    await using device = await TestDevice.add(
+      ..."fault_inject -n0 --size=1GiB --fault=swallow --fault-at=512MiB".split(" "),
+    );
+    const dd = "dd if=/dev/ublkb0 of=/dev/null bs=4k skip=131072 count=1 iflag=direct";
+    const reader = Bun.spawn(dd.split(" "), { stdio: ["ignore", "ignore", "ignore"] });
+    await device.untilBusy();
+    const pid = await device.serverPid();
+    const { exitCode, stderr } = await ublk("quiesce", "0", "--timeout=500ms");
+    expect(stderr).toContain(`1 request in flight, its server is pid ${pid} (ublk-bun)`);
+    expect(stderr).toContain(`kill -9 ${pid}; ublk-bun recover 0`);
+    expect(exitCode).toBe(124);
+    await device.killServer();
+    // The hint is true: a server that answers ends the wait.
+    writeFileSync("/run/ublk-bun/0.json", record("0").replace("swallow", "eio"));
+    await ublkOk("recover", "0");
+    expect(await reader.exited).toBe(1);
+  });
+
+  test("no recovery, stopped, or not there: refused, and nothing has changed", async () => {
+    await using device = await TestDevice.add("null", "-n0", "--recovery=none");
+    const live = await ublk("quiesce", "0");
+    expect(live.stderr).toContain("Device 0 was added without recovery");
+    expect(live.exitCode).toBe(6);
+    expect(await device.report()).toMatchObject({ state: "LIVE" });
+    expect((await ublk("quiesce", "7")).exitCode).toBe(3);
+    await using stopped = await TestDevice.add("null", "-n1");
+    await ublkOk("stop", "1");
+    const dead = await ublk("quiesce", String(stopped.id));
+    expect(dead.stderr).toContain("Device 1 is DEAD");
+    expect(dead.exitCode).toBe(6);
+  });
+}
+
+const record = (id: string) => readFileSync(`/run/ublk-bun/${id}.json`, "utf8");

@@ -1,0 +1,109 @@
+// update-size on a real kernel: up and down, under I/O, refused before anything has changed.
+
+import { afterEach, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+
+import {
+  type DeviceReport,
+  hasFeature,
+  leftovers,
+  runOk,
+  TestDevice,
+  ublk,
+  ublkOk,
+} from "../support/program.ts";
+
+const MIB = 1024 ** 2;
+const canResize = await hasFeature("UPDATE_SIZE");
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+const sysfsBytes = () => Number(readFileSync("/sys/block/ublkb0/size", "utf8")) * 512;
+
+/** A process that reads and writes all of the first 16 MiB, again and again, until it is told to end. */
+function busyFio() {
+  const words = `fio --name=busy --filename=/dev/ublkb0 --rw=randrw --bs=4k --iodepth=16 --direct=1
+    --ioengine=io_uring --size=16m --time_based --runtime=600 --output-format=json`;
+  const child = Bun.spawn(words.split(/\s+/), { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = async () => {
+    child.kill("SIGINT");
+    const text = await new Response(child.stdout).text();
+    await child.exited;
+    return JSON.parse(text.slice(text.indexOf("{"))).jobs[0] as { error: number };
+  };
+  return { child, ended, [Symbol.asyncDispose]: async () => child.kill("SIGKILL") };
+}
+
+if (!canResize) {
+  test("a kernel without UPDATE_SIZE is exit 4, and nothing has changed", async () => {
+    await using device = await TestDevice.add("null", "-n0", "--size=64MiB");
+    const { exitCode, stderr } = await ublk("update-size", "0", "-s", "128MiB");
+    expect(stderr).toContain("This kernel does not have UPDATE_SIZE (it came with Linux 6.16)");
+    expect(exitCode).toBe(4);
+    expect(await device.report()).toMatchObject({
+      sizeBytes: 64 * MIB,
+      spec: { sizeBytes: 64 * MIB },
+    });
+  });
+} else {
+  test("up and down, in every spelling; the record and a recovery know the new size", async () => {
+    await using device = await TestDevice.add("null", "-n0", "--size=64MiB");
+    expect(JSON.parse(await ublkOk("update-size", "0", "-s", "96MiB", "--json"))).toEqual({
+      id: 0,
+      sizeBytes: 96 * MIB,
+      previousSizeBytes: 64 * MIB,
+    });
+    expect(sysfsBytes()).toBe(96 * MIB);
+    expect(await ublkOk("update_size", "-n", "0", "--size=32M")).toBe(
+      `/dev/ublkb0 has 32 MiB (${32 * MIB} bytes), it had 96 MiB\n`,
+    );
+    expect(await ublkOk("update-size", "/dev/ublkb0", "32MiB")).toContain("as before");
+    expect(await device.report()).toMatchObject({
+      sizeBytes: 32 * MIB,
+      spec: { sizeBytes: 32 * MIB },
+    });
+    await device.killServer();
+    const { exitCode, stderr } = await ublk("update-size", "0", "64MiB");
+    expect(stderr).toMatch(/Device 0 is QUIESCED: .*recover 0/);
+    expect(exitCode).toBe(1);
+    await ublkOk("recover", "0");
+    expect(sysfsBytes()).toBe(32 * MIB);
+    await ublkOk("update-size", "0", "64MiB");
+    expect(sysfsBytes()).toBe(64 * MIB);
+  });
+
+  test("while fio reads and writes: grows at once; shrinks with --force alone", async () => {
+    await using device = await TestDevice.add("fault_inject", "-n0", "--size=64MiB");
+    await using fio = busyFio();
+    await device.untilBusy();
+    await ublkOk("update-size", "0", "128MiB");
+    expect(sysfsBytes()).toBe(128 * MIB);
+    const { exitCode, stderr } = await ublk("update-size", "0", "32MiB");
+    expect(stderr).toContain(`/dev/ublkb0 is in use: open in pid ${fio.child.pid} (fio)`);
+    expect(stderr).toContain("--force");
+    expect(exitCode).toBe(5);
+    expect(sysfsBytes()).toBe(128 * MIB);
+    await ublkOk("update-size", "0", "32MiB", "--force");
+    expect(sysfsBytes()).toBe(32 * MIB);
+    expect((await fio.ended()).error).toBe(0);
+  });
+
+  test.each([
+    [
+      ["0", "-s", "1000"],
+      2,
+      "1000 bytes is not a whole number of 512-byte blocks (the nearest is 1024)",
+    ],
+    [["0", "-s", "0"], 2, "A disk of 0 bytes is none"],
+    [["0", "-s", "99999999P"], 2, "is too large"],
+    [["7", "-s", "1M"], 3, "no such device"],
+  ])("%p is refused, and nothing has changed", async (words, code, sentence) => {
+    await using device = await TestDevice.add("null", "-n0", "--size=64MiB");
+    const { exitCode, stderr } = await ublk("update-size", ...words);
+    expect(stderr).toContain(sentence);
+    expect(exitCode).toBe(code);
+    const { sizeBytes, spec } = (await device.report()) as DeviceReport;
+    expect({ sizeBytes, spec }).toEqual({ sizeBytes: 64 * MIB, spec: { sizeBytes: 64 * MIB } });
+    await runOk("dd", "if=/dev/ublkb0", "of=/dev/null", "bs=4k", "count=1", "iflag=direct");
+  });
+}
