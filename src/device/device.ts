@@ -96,7 +96,8 @@ export class Device {
     const backing = await this.#openTarget({ isNew: true });
     const info = await this.#create(identity);
     this.#state = next(this.#state, "added");
-    this.record = { ...record, ...kernelFacts(info), log: store.logPath(info.id) };
+    const { facts } = backing;
+    this.record = { ...record, ...kernelFacts(info), facts, log: store.logPath(info.id) };
     let lock: DeviceLock | undefined;
     try {
       lock = await onId(info.id);
@@ -150,7 +151,8 @@ export class Device {
     await this.#takeOver(info);
     await control.run(endUserRecovery, this.id, { pid: process.pid });
     this.#state = next(this.#state, "started");
-    this.record = { ...this.record, restarts: this.record.restarts + 1, program: process.execPath };
+    const [restarts, program] = [this.record.restarts + 1, process.execPath];
+    this.record = { ...this.record, restarts, program, facts: backing.facts };
     try {
       store.save(this.record);
     } catch (error) {

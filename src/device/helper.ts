@@ -1,7 +1,9 @@
 // STOP_DEV and DEL_DEV, sent by a process of their own: they cannot be cancelled, and whoever sent
 // one cannot end before it does, not even by kill -9. So whoever waits for it can stop waiting.
 
-import { delDev, delDevAsync, stopDev, tryStopDev } from "../control/commands/index.ts";
+import { readFileSync } from "node:fs";
+
+import { delDev, delDevAsync, getParams, stopDev, tryStopDev } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { commandError } from "../control/diagnosis.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
@@ -11,7 +13,8 @@ import { writeAll } from "../write.ts";
 import { within } from "./deadline.ts";
 import { diskPath, inFlight } from "./disk.ts";
 import { describeCharHolders } from "./holders.ts";
-import { isAlive } from "./processes.ts";
+import type { KernelParams } from "./param-report.ts";
+import { isAlive, peek, processIds } from "./processes.ts";
 import { CLEAN_ENV, selfCommand } from "./self.ts";
 
 /** The hidden subcommand that runs `sendTrapped`. */
@@ -26,7 +29,10 @@ const TRAPPED = {
   "del-async": delDevAsync,
 } as const;
 export type TrappedVerb = keyof typeof TRAPPED;
+/** GET_PARAMS changes nothing, but waits for whoever changes the device. */
+const ASK_PARAMS = "get-params";
 
+const FOR_EVER_MS = 2 ** 31 - 1;
 /** What takes back a failed `add` may take this long, however short --timeout is. */
 const CLEAN_UP_MS_MIN = 20_000;
 
@@ -48,6 +54,48 @@ export async function sendByHelper(
 ): Promise<void> {
   // Once the kernel has begun to take the disk down, sysfs may not tell any more.
   const requestsBefore = inFlight(id);
+  const { pid, answer } = await askHelper(verb, id, { timeoutMs, liburing });
+  if (answer === "late") throw stuckError(verb, id, timeoutMs, { helper: pid, requestsBefore });
+  if (answer.text === "") {
+    const what = `The helper that sent ${TRAPPED[verb].name} died: ${answer.complaint.trim()}`;
+    throw new UblkError(what, { hint: "what became of the device: ublk-bun list" });
+  }
+  const errno = Number(answer.text);
+  if (errno !== 0) throw commandError(TRAPPED[verb], id, errno);
+}
+
+/** GET_PARAMS by a helper process: UblkError when it has no answer in time, or none at all. */
+export async function askParams(id: number, options: SendOptions): Promise<KernelParams> {
+  const { answer } = await askHelper(ASK_PARAMS, id, options);
+  const what = `The parameters of device ${id} are unknown`;
+  if (answer === "late") throw new UblkError(`${what}: somebody is at it`);
+  if (answer.text === "") throw new UblkError(`${what}: ${answer.complaint.trim()}`);
+  const words = JSON.parse(answer.text) as Record<string, number | string>;
+  const values = Object.entries(words).map(([field, value]) => [
+    field,
+    typeof value === "string" ? BigInt(value) : value,
+  ]);
+  return Object.fromEntries(values) as KernelParams;
+}
+
+/** True while a helper of ours waits for the kernel to be done with this device. */
+export function isBeingChanged(id: number): boolean {
+  const words = new RegExp(`\\0${SEND_COMMAND}\\0[a-z-]+\\0${id}\\0`);
+  return processIds().some((pid) =>
+    words.test(peek(() => readFileSync(`/proc/${pid}/cmdline`, "utf8")) ?? ""),
+  );
+}
+
+interface Answer {
+  readonly text: string;
+  readonly complaint: string;
+}
+
+async function askHelper(
+  verb: TrappedVerb | typeof ASK_PARAMS,
+  id: number,
+  { timeoutMs, liburing }: SendOptions,
+): Promise<{ readonly pid: number; readonly answer: Answer | "late" }> {
   const helper = Bun.spawn(selfCommand([SEND_COMMAND, verb, String(id), liburing]), {
     // Nothing of the caller's: whoever reads our output to its end must not wait for a stuck helper.
     stdio: ["ignore", "pipe", "pipe"],
@@ -57,30 +105,30 @@ export async function sendByHelper(
   });
   const outputs = [helper.stdout, helper.stderr].map((stream) => new Response(stream).text());
   const ended = await within(timeoutMs, Promise.all(outputs));
-  if (ended === "late") {
-    helper.unref();
-    throw stuckError(verb, id, timeoutMs, { helper: helper.pid, requestsBefore });
-  }
-  const [answer, complaint = ""] = ended;
-  if (answer === "") {
-    const what = `The helper that sent ${TRAPPED[verb].name} died: ${complaint.trim()}`;
-    throw new UblkError(what, { hint: "what became of the device: ublk-bun list" });
-  }
-  const errno = Number(answer);
-  if (errno !== 0) throw commandError(TRAPPED[verb], id, errno);
+  if (ended === "late") helper.unref();
+  const [text = "", complaint = ""] = ended === "late" ? [] : ended;
+  return { pid: helper.pid, answer: ended === "late" ? ended : { text, complaint } };
 }
 
-/** The helper's side: sends the command and writes its errno (0: done) to stdout. */
-export async function sendTrapped(control: Control, verb: TrappedVerb, id: number): Promise<void> {
-  writeAll(1, String(await attempt(control, verb, id)));
+/** The helper's side: sends the command and writes its errno (0: done), or its answer, to stdout. */
+export async function sendTrapped(control: Control, verb: string, id: number): Promise<void> {
+  if (verb !== ASK_PARAMS) {
+    return writeAll(1, String(await attempt(control, verb as TrappedVerb, id)));
+  }
+  const params = await control.run(getParams, id, undefined, { timeoutMs: FOR_EVER_MS });
+  writeAll(1, JSON.stringify(params, bigintsAsTexts));
 }
+
+/** JSON has no bigint. */
+const bigintsAsTexts = (_key: string, value: unknown) =>
+  typeof value === "bigint" ? String(value) : value;
 
 async function attempt(control: Control, verb: TrappedVerb, id: number): Promise<number> {
   // The device is unmounted and closed, or this open fails; while it lasts nobody can mount it.
   const fd = verb === "stop-unused" ? open(diskPath(id), O.RDONLY | O.EXCL | O.CLOEXEC) : -1;
   if (verb === "stop-unused" && fd < 0 && fd !== -ERRNO.ENOENT) return -fd;
   try {
-    await control.run(TRAPPED[verb], id, undefined, { timeoutMs: 2 ** 31 - 1 });
+    await control.run(TRAPPED[verb], id, undefined, { timeoutMs: FOR_EVER_MS });
     return 0;
   } catch (error) {
     if (error instanceof KernelError) return error.errno;

@@ -5,7 +5,8 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { charPath, deviceNumber, diskAndPartitions } from "./disk.ts";
 import { hasMapped, hasOpen, openDevices, peek, processIds, processName } from "./processes.ts";
 
-const named = (pid: number) => `pid ${pid} (${processName(pid)})`;
+/** "pid 12 (fio)" */
+export const namedProcess = (pid: number) => `pid ${pid} (${processName(pid)})`;
 
 /** Processes that hold the char device, our own left out. */
 export function charHolders(id: number): number[] {
@@ -25,7 +26,7 @@ export function holdsChar(pid: number, id: number): boolean {
 
 /** Who holds the char device, in words; empty when nobody. */
 export function describeCharHolders(id: number): string {
-  return charHolders(id).map(named).join(", ");
+  return charHolders(id).map(namedProcess).join(", ");
 }
 
 /** Everybody who keeps the disk from being stopped, in words; empty when nobody. */
@@ -41,7 +42,7 @@ export function diskHolders(id: number): string[] {
       parts.map((part) => part.numbers),
       pids,
     ).map((where) => `mounted on ${where}`),
-    ...openers.map((pid) => `open in ${named(pid)}`),
+    ...openers.map((pid) => `open in ${namedProcess(pid)}`),
     ...parts.flatMap(({ name }) => stackedOn(name)),
     ...parts.flatMap(({ name }) => (isSwap(`/dev/${name}`) ? [`used as swap: /dev/${name}`] : [])),
   ];

@@ -42,6 +42,8 @@ export interface DeviceRecord {
   readonly bootId: string;
   readonly target: string;
   readonly spec: Spec;
+  /** What the target found out when it was last opened; for people. */
+  readonly facts?: Spec;
   readonly queues: number;
   readonly depth: number;
   readonly ioBufBytes: number;
@@ -84,6 +86,10 @@ export class Store {
     return join(this.dir, `${id}.log`);
   }
 
+  recordPath(id: number): string {
+    return join(this.dir, `${id}.json`);
+  }
+
   /** Makes the folder. Throws UblkError where it cannot, or cannot write in it. */
   prepare(): void {
     try {
@@ -108,7 +114,7 @@ export class Store {
 
   /** The record, or undefined. Throws UblkError (exit 6) when it is there but not usable. */
   load(id: number): DeviceRecord | undefined {
-    const path = this.#recordPath(id);
+    const path = this.recordPath(id);
     let text: string;
     try {
       text = readFileSync(path, "utf8");
@@ -134,12 +140,12 @@ export class Store {
 
   /** True when there is a record, readable or not. */
   has(id: number): boolean {
-    return existsSync(this.#recordPath(id));
+    return existsSync(this.recordPath(id));
   }
 
   /** Writes the record so that a crash leaves the old or the new one, never half of it. */
   save(record: DeviceRecord): void {
-    const path = this.#recordPath(record.id);
+    const path = this.recordPath(record.id);
     const temporary = `${path}.${process.pid}.tmp`;
     const fd = openSync(temporary, "w", 0o600);
     try {
@@ -163,7 +169,7 @@ export class Store {
   /** Removes the record and the log. */
   remove(id: number): void {
     const log = this.logPath(id);
-    for (const path of [this.#recordPath(id), log, `${log}.1`]) unlinkIfThere(path);
+    for (const path of [this.recordPath(id), log, `${log}.1`]) unlinkIfThere(path);
   }
 
   /**
@@ -207,10 +213,6 @@ export class Store {
   #unlock(fd: number, path: string): void {
     if (isSameFile(fd, path)) unlinkIfThere(path);
     closeSync(fd);
-  }
-
-  #recordPath(id: number): string {
-    return join(this.dir, `${id}.json`);
   }
 }
 

@@ -23,7 +23,7 @@ const sysfsBytes = () => Number(readFileSync("/sys/block/ublkb0/size", "utf8")) 
 /** A process that reads and writes all of the first 16 MiB, again and again, until it is told to end. */
 function busyFio() {
   const words = `fio --name=busy --filename=/dev/ublkb0 --rw=randrw --bs=4k --iodepth=16 --direct=1
-    --ioengine=io_uring --size=16m --time_based --runtime=600 --output-format=json`;
+    --ioengine=io_uring --thread --size=16m --time_based --runtime=600 --output-format=json`;
   const child = Bun.spawn(words.split(/\s+/), { stdio: ["ignore", "pipe", "inherit"] });
   const ended = async () => {
     child.kill("SIGINT");

@@ -41,6 +41,11 @@ export const subcommands: readonly Subcommand[] = [
     load: async () => command(await import("./list.ts")),
   },
   {
+    name: "info",
+    summary: "show everything that is known of one disk",
+    load: async () => command(await import("./info.ts")),
+  },
+  {
     name: "stop",
     summary: "remove a disk, but keep its device",
     load: async () => command(await import("./stop.ts")),

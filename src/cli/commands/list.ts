@@ -2,33 +2,51 @@
 
 import { defineCommand } from "citty";
 
+import type { DevInfo } from "../../control/commands/dev-info.ts";
 import { getDevInfo } from "../../control/commands/index.ts";
+import { inspectDetails } from "../../device/details.ts";
 import { deviceIds } from "../../device/disk.ts";
-import { type DeviceReport, inspect } from "../../device/inspect.ts";
+import { inspect } from "../../device/inspect.ts";
 import { findDevice } from "../../device/remove.ts";
 import { commonArgs, idArgs, jsonArg, optionalId } from "../args.ts";
+import { formatDetails } from "../details.ts";
 import { formatDevice, print, printJson } from "../output.ts";
-import { openSession } from "../session.ts";
+import { openSession, type Session } from "../session.ts";
 
 export default defineCommand({
   meta: { name: "list", description: "Show the disks, or one of them." },
-  args: { ...idArgs, ...jsonArg, ...commonArgs },
+  args: {
+    ...idArgs,
+    verbose: { type: "boolean", alias: "v", description: "everything, as info shows it" },
+    ...jsonArg,
+    ...commonArgs,
+  },
   run: async ({ args }) => {
     const wanted = optionalId(args);
     using session = await openSession(args);
     const { control, store } = session;
-    const reports: DeviceReport[] = [];
-    if (wanted !== undefined) {
-      const info = await control.run(getDevInfo, wanted, undefined);
-      reports.push(await inspect(control, store, info));
-    } else {
-      for (const id of deviceIds()) {
-        // It may be deleted while we look.
-        const info = await findDevice(control, id);
-        if (info !== undefined) reports.push(await inspect(control, store, info));
-      }
+    const infos = await wantedDevices(session, wanted);
+    if (args.verbose) {
+      const details = [];
+      for (const info of infos) details.push(await inspectDetails(control, store, info, session));
+      if (args.json) printJson(details);
+      else for (const one of details) print(formatDetails(one));
+      return;
     }
+    const reports = [];
+    for (const info of infos) reports.push(await inspect(control, store, info));
     if (args.json) printJson(reports);
     else for (const report of reports) print(formatDevice(report));
   },
 });
+
+async function wantedDevices({ control }: Session, wanted: number | undefined): Promise<DevInfo[]> {
+  if (wanted !== undefined) return [await control.run(getDevInfo, wanted, undefined)];
+  const infos: DevInfo[] = [];
+  for (const id of deviceIds()) {
+    // It may be deleted while we look.
+    const info = await findDevice(control, id);
+    if (info !== undefined) infos.push(info);
+  }
+  return infos;
+}

@@ -2,7 +2,7 @@
 
 import { defineCommand } from "citty";
 
-import { sendTrapped, type TrappedVerb } from "../../device/helper.ts";
+import { sendTrapped } from "../../device/helper.ts";
 import { openSession } from "../session.ts";
 
 export default defineCommand({
@@ -15,6 +15,6 @@ export default defineCommand({
   run: async ({ args }) => {
     const { verb, id, liburing } = args;
     using session = await openSession({ timeout: "30s", "run-dir": "/", liburing });
-    await sendTrapped(session.control, verb as TrappedVerb, Number(id));
+    await sendTrapped(session.control, verb, Number(id));
   },
 });

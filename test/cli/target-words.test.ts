@@ -1,0 +1,56 @@
+// The target is known before the words are checked: its options are the command's.
+
+import { expect, test } from "bun:test";
+
+import { addCommand } from "../../src/cli/commands/add.ts";
+import { recoverCommand } from "../../src/cli/commands/recover.ts";
+import { targetByOption, targetByWord, targetNamed } from "../../src/cli/target-words.ts";
+
+const words = (line: string) => line.split(" ").filter(Boolean);
+
+test.each([
+  "null",
+  "-t null",
+  "-tnull",
+  "--target=null",
+  "--type null",
+  "-q 2 null",
+  "-q 2 -t null",
+])("add %s names null", (line) => expect(targetByWord(words(line))?.name).toBe("null"));
+
+test("dashes and underscores are the same", () => {
+  expect(targetNamed("fault-inject").name).toBe("fault_inject");
+});
+
+test.each(["0", "0 null", "-n 0", "0 -- --target null"])("recover %s names no target", (line) => {
+  expect(targetByOption(words(line))).toBeUndefined();
+});
+
+test.each([
+  ["--size 1GiB", "Which target?"],
+  ["-q 2", "Which target?"],
+  ["nul", 'Unknown target "nul"'],
+  ["-t fault_injekt", 'Unknown target "fault_injekt"'],
+])("add %s: %s", (line, sentence) => {
+  expect(() => addCommand(words(line))).toThrow(sentence);
+});
+
+test("a slip in a target's name is told", () => {
+  try {
+    targetNamed("nul");
+  } catch (error) {
+    expect(error).toMatchObject({ exitCode: 2, hint: "did you mean null?" });
+    return;
+  }
+  throw new Error("nul is no target");
+});
+
+test("recover --target takes the target's options, and needs no size", () => {
+  const args = recoverCommand(words("0 --target null")).args as Record<
+    string,
+    { default?: string }
+  >;
+  expect(args).toHaveProperty("size");
+  expect(args["size"]).not.toHaveProperty("default");
+  expect(recoverCommand(words("0")).args).not.toHaveProperty("size");
+});
