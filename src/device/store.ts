@@ -27,6 +27,8 @@ import { isAlive, openersOf } from "./processes.ts";
 
 export const RUN_DIR = "/run/ublk-bun";
 const LOCK_RETRY_MS = 20;
+const WRITABLE_BY_OTHERS = 0o022;
+const STICKY = 0o1000;
 /** How often, a millisecond apart, a lock file without a name is looked at again. */
 const HOLDER_LOOKS = 100;
 
@@ -101,6 +103,20 @@ export class Store {
         hint: "run it as root, or give a writable folder with --run-dir",
       });
     }
+    this.#assertSafe();
+  }
+
+  /** A record says what a server shall open as root: nobody else may have put it there. */
+  #assertSafe(): void {
+    const stat = statSync(this.dir, { throwIfNoEntry: false });
+    if (stat === undefined) return;
+    const isOthers = isAnothers(stat.uid);
+    const isOpen = (stat.mode & WRITABLE_BY_OTHERS) !== 0 && (stat.mode & STICKY) === 0;
+    if (!isOthers && !isOpen) return;
+    const why = isOthers ? `it belongs to user ${stat.uid}` : "others may write in it";
+    throw new UblkError(`The run folder "${this.dir}" is not safe: ${why}`, {
+      hint: `make it your own (chown, chmod go-w), or give another one with --run-dir`,
+    });
   }
 
   /** Every record's id, in order. */
@@ -114,10 +130,14 @@ export class Store {
 
   /** The record, or undefined. Throws UblkError (exit 6) when it is there but not usable. */
   load(id: number): DeviceRecord | undefined {
+    this.#assertSafe();
     const path = this.recordPath(id);
     let text: string;
     try {
       text = readFileSync(path, "utf8");
+      // In a folder like /tmp anybody can have put it there.
+      const { uid } = statSync(path);
+      if (isAnothers(uid)) throw new Error(`it belongs to user ${uid}`);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
       throw unusable(id, path, messageOf(cause));
@@ -254,6 +274,8 @@ function lockHolder(fd: number, path: string): string {
   const name = heirs.length === 0 ? "somebody" : `pid ${heirs.join(", ")}`;
   return verb === undefined ? name : `${name} (${verb})`;
 }
+
+const isAnothers = (uid: number) => uid !== 0 && uid !== process.getuid?.();
 
 function isSameFile(fd: number, path: string): boolean {
   const there = statSync(path, { throwIfNoEntry: false });

@@ -1,7 +1,15 @@
 // Records and locks: what must survive a crash, and what must keep two commands apart.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -113,6 +121,33 @@ test("a lock that a dead process left behind is no obstacle", () => {
   using lock = store.lock(4, "del");
   void lock;
   expect(() => store.lock(4, "stop")).toThrow(`pid ${process.pid} (del)`);
+});
+
+test("files are claimed by one after the other, and the lock leaves nothing behind", async () => {
+  const store = prepared();
+  const first = await store.lockFiles(10);
+  const late = await store.lockFiles(10).catch((error: unknown) => error);
+  expect(late).toMatchObject({ exitCode: 5 });
+  expect((late as Error).message).toContain(`pid ${process.pid} (claim)`);
+  const waiting = store.lockFiles(60_000);
+  first[Symbol.dispose]();
+  (await waiting)[Symbol.dispose]();
+  expect(readdirSync(dir)).toEqual([]);
+});
+
+test("a run folder that others may write in is not used, nor a record in it", () => {
+  const store = prepared();
+  store.save(record);
+  for (const mode of [0o777, 0o720, 0o702]) {
+    chmodSync(dir, mode);
+    expect(() => store.prepare()).toThrow("is not safe: others may write in it");
+    expect(() => store.load(4)).toThrow("is not safe");
+    expect(store.loadIfUsable(4)).toBeUndefined();
+  }
+  for (const mode of [0o755, 0o1777, 0o700]) {
+    chmodSync(dir, mode);
+    expect(store.load(4)).toEqual(record);
+  }
 });
 
 test("a run folder that cannot be made is said so", () => {
