@@ -78,7 +78,9 @@ test("a stopped device still has its parameters; one without record says so", as
   await using device = await TestDevice.add("null", "-n0", "--size=1GiB");
   await ublkOk("stop", "0");
   expect(await info()).toMatchObject({
-    ...{ state: "DEAD", diskNumber: null, charHolders: [] },
+    state: "DEAD",
+    diskNumber: null,
+    charHolders: [],
     params: { basic: { sizeBytes: 1024 ** 3 } },
   });
   const [other] = JSON.parse(await ublkOk("list", "-v", "--json", "--run-dir=/run/elsewhere"));

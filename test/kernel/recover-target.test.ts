@@ -22,8 +22,13 @@ test("without a usable record the device is served again by what is said", async
     expect(exitCode).toBe(6);
     await ublkOk("recover", "0", "--target", "null");
     expect(await device.report()).toMatchObject({
-      ...{ state: "LIVE", ours: true, target: "null", spec: { sizeBytes: 1024 ** 3 } },
-      ...{ recovery: "queue", mode: "copy", restarts: 1 },
+      state: "LIVE",
+      ours: true,
+      target: "null",
+      spec: { sizeBytes: 1024 ** 3 },
+      recovery: "queue",
+      mode: "copy",
+      restarts: 1,
     });
     await device.killServer();
   }
@@ -40,7 +45,8 @@ test("another target takes over, and is kept once it serves; a refused one is no
   expect(await device.report()).toMatchObject({ target: "null", spec: { sizeBytes: 1024 ** 3 } });
   const words = "recover 0 --target fault_inject --fault=eio --fault-at=4096 --json";
   expect(JSON.parse(await ublkOk(...words.split(" ")))).toMatchObject({
-    ...{ target: "fault_inject", restarts: 1 },
+    target: "fault_inject",
+    restarts: 1,
     spec: { sizeBytes: 1024 ** 3, fault: "eio", faultAtBytes: 4096 },
   });
   const read = [
@@ -56,6 +62,20 @@ test("another target takes over, and is kept once it serves; a refused one is no
   await device.killServer();
   await ublkOk("recover", "0");
   expect((await run(read)).exitCode).toBe(1);
+});
+
+test("a device that is not there, or stopped, is told before anything else", async () => {
+  for (const target of ["null", "mem"]) {
+    const { exitCode } = await ublk("recover", "7", "--target", target, "--size=1GiB");
+    expect(exitCode).toBe(3);
+  }
+  expect((await ublk("recover", "7", "--target", "null")).exitCode).toBe(3);
+  await using device = await TestDevice.add("null", "-n0");
+  await ublkOk("stop", "0");
+  const { exitCode, stderr } = await ublk("recover", "0", "--target", "null");
+  expect(stderr).toContain("Device 0 is DEAD");
+  expect(exitCode).toBe(6);
+  expect(device.id).toBe(0);
 });
 
 test("another tool's device needs --force", async () => {

@@ -72,14 +72,13 @@ function readOnce(word: string | undefined): Spec {
   return { dieDuringFetch: parseInteger(word, "--die-during-fetch", { min: 0, max: 1 }) === 1 };
 }
 
-/** Where the target would have a size of its own choice, the disk's is meant. */
-function parseFor(target: Target, id: number, args: object) {
-  const { size } = target.args;
-  const hasOwn = size?.type === "string" && (size.default !== undefined || size.required === true);
-  const kernels = hasOwn ? diskShape(id)?.sizeBytes : undefined;
-  const fallback = kernels ? String(kernels) : size?.type === "string" ? size.default : undefined;
-  const known = fallback === undefined ? args : { size: fallback, ...defined(args) };
-  return target.parse(known as never);
+/** A target without files has no other place to take its size from than the disk. */
+function parseFor(target: Target, id: number, args: object): Spec {
+  const { size: option } = target.args;
+  const fallback = option?.type === "string" ? option.default : undefined;
+  const shape = target.files === undefined ? diskShape(id) : undefined;
+  const size = shape === undefined ? fallback : String(shape.sizeBytes);
+  return target.parse({ size, ...defined(args) } as never);
 }
 
 const defined = (args: object) =>
