@@ -49,6 +49,7 @@ export function openBacking(path: string, options: BackingOptions): BackingFile 
     const limits = isDevice
       ? diskLimits(fd, deviceNumbers(stats), isDirect)
       : fileLimits(fd, { isDirect, readOnly });
+    if (!readOnly && limits.isLocked) throw readOnlyDevice(path);
     refuseSmall(path, limits.sizeBytes);
     refuseLargeBlocks(path, limits.logicalBlockBytes);
     return { ...limits, path, fd, isDevice, isDirect, [Symbol.dispose]: () => void close(fd) };
@@ -118,6 +119,13 @@ function refuseClaimed(path: string, stats: Stats): void {
   throw new KernelError(`${path} is in use: ${who}`, ERRNO.EBUSY, {
     exitCode: EXIT.busy,
     hint: "unmount it, or take it out of what uses it, first",
+  });
+}
+
+/** The kernel lets it be opened for writing, and then refuses every write. */
+function readOnlyDevice(path: string): UblkError {
+  return new UblkError(`${path} is a read-only device`, {
+    hint: `add --read-only, or run: blockdev --setrw ${path}`,
   });
 }
 

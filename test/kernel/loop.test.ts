@@ -1,0 +1,212 @@
+// loop on a real kernel: what is written is in the file, whichever way the data travels.
+
+import { afterAll, afterEach, expect, test } from "bun:test";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+
+import { hasFeature, leftovers, run, runOk, TestDevice } from "../support/program.ts";
+import { LoopDevice, Scratch } from "../support/scratch.ts";
+
+const MIB = 1024 ** 2;
+
+const scratch = await Scratch.make(["mkfs.ext4", "-q"], 512 * MIB);
+const modes = [
+  "--copy",
+  "--get-data",
+  "--user-copy",
+  ...((await hasFeature("AUTO_BUF_REG")) ? ["--zero-copy", "--auto-zc", "--auto-zc-fallback"] : []),
+];
+
+afterEach(() => expect(leftovers()).toEqual([]));
+afterAll(() => scratch[Symbol.asyncDispose]());
+
+/** Random writes of mixed sizes at depth 128, then reads that compare; both queues at work. */
+async function verify(path: string, ioMib: number): Promise<void> {
+  const fio = `fio --name=verify --filename=${path} --ioengine=io_uring --direct=1 --rw=randwrite
+    --bssplit=512/25:1536/15:4k/25:13k/15:64k/12:256k/6:1m/2 --iodepth=128
+    --size=12m --offset_increment=12m --io_size=${ioMib}m --numjobs=2 --cpus_allowed=0,1
+    --cpus_allowed_policy=split --verify=crc32c --verify_interval=512 --verify_fatal=1
+    --output-format=json`;
+  const text = await runOk(...fio.split(/\s+/));
+  const { jobs } = JSON.parse(text.slice(text.indexOf("{")));
+  expect(jobs).toHaveLength(2);
+  for (const job of jobs) {
+    expect({ error: job.error, errors: job.total_err ?? 0 }).toEqual({ error: 0, errors: 0 });
+    expect(job.read.io_kbytes).toBeGreaterThanOrEqual((ioMib / 2) * 1024);
+  }
+}
+
+const used = (file: string) => statSync(file).blocks * 512;
+
+for (const mode of modes) {
+  test(`${mode}: random writes of 512 bytes to 1 MiB are read back, and are what the file holds`, async () => {
+    const file = scratch.file(`disk${mode}`, 24 * MIB);
+    {
+      await using device = await TestDevice.add(
+        "loop",
+        "-q4",
+        "-f",
+        file,
+        mode,
+        "--io-buf-size=1M",
+      );
+      await verify(device.path, 4);
+      await runOk("cmp", device.path, file);
+    }
+    await runOk("rm", file);
+  });
+}
+
+/** A thousand files of up to 16 KiB; what each must hold follows from its number. */
+const FILES = 1000;
+const content = (i: number) => Buffer.alloc(1 + ((i * 7919) % 16384), `${i} `);
+const place = (folder: string, i: number) => `${folder}/files/${i % 10}/${i}`;
+
+for (const [mkfs, fsck] of [
+  [
+    ["mkfs.ext4", "-q"],
+    ["fsck.ext4", "-fn"],
+  ],
+  [
+    ["mkfs.xfs", "-q"],
+    ["xfs_repair", "-n"],
+  ],
+] as const) {
+  test(`${mkfs[0]}: a thousand files are kept, and fstrim gives their space back to the file`, async () => {
+    const file = scratch.file("disk", 320 * MIB);
+    const folder = mkdtempSync("/tmp/ublk-bun-mounted-");
+    await using device = await TestDevice.add("loop", "-f", file);
+    await runOk(...mkfs, device.path);
+    await runOk("mount", device.path, folder);
+    try {
+      for (let i = 0; i < 10; i++) mkdirSync(`${folder}/files/${i}`, { recursive: true });
+      for (let i = 0; i < FILES; i++) writeFileSync(place(folder, i), content(i));
+      await runOk("umount", folder);
+      await runOk(...fsck, device.path);
+      await runOk("mount", device.path, folder);
+      const wrong = Array.from({ length: FILES }, (_, i) => i).filter(
+        (i) => Buffer.compare(readFileSync(place(folder, i)), content(i)) !== 0,
+      );
+      expect(wrong).toEqual([]);
+      const before = used(file);
+      rmSync(`${folder}/files`, { recursive: true });
+      await runOk("sync", "-f", folder);
+      await runOk("fstrim", folder);
+      expect(used(file)).toBeLessThan(before - 4 * MIB);
+    } finally {
+      await runOk("umount", folder);
+    }
+    await runOk(...fsck, device.path);
+    rmSync(file);
+    rmSync(folder, { recursive: true });
+  });
+}
+
+test("a block device as backing: its block size, data, discards and zeroes", async () => {
+  await using backing = await LoopDevice.attach(64 * MIB, "--sector-size=4096");
+  await using device = await TestDevice.add("loop", "-f", backing.path);
+  expect((await device.report()).logicalBlockBytes).toBe(4096);
+  const noise = ["dd", "if=/dev/urandom", `of=${device.path}`, "bs=1M", "count=32", "oflag=direct"];
+  await runOk(...noise);
+  await runOk("cmp", "-n", String(32 * MIB), device.path, backing.path);
+  const range = (from: number, length: number) => ["-o", String(from), "-l", String(length)];
+  await runOk("blkdiscard", ...range(MIB, MIB), device.path);
+  await runOk("blkdiscard", "-z", ...range(4 * MIB, MIB), device.path);
+  await runOk("cmp", "-n", String(MIB), "-i", `${4 * MIB}:0`, device.path, "/dev/zero");
+  await runOk("cmp", "-n", String(MIB), "-i", `${MIB}:0`, device.path, "/dev/zero");
+  // Nothing beside the ranges is hurt.
+  await runOk("cmp", "-n", String(32 * MIB), device.path, backing.path);
+  const edges = `for at in 0 2 3 5; do cmp -s -n ${MIB} -i $((at * ${MIB})):0
+    ${device.path} /dev/zero && exit 1; done; exit 0`;
+  await runOk("sh", "-c", edges.replace("\n", " "));
+});
+
+test("--offset and --size map exactly those bytes", async () => {
+  const file = scratch.file("disk", 16 * MIB);
+  await runOk("dd", "if=/dev/urandom", `of=${file}`, "bs=1M", "count=16", "conv=notrunc");
+  await runOk("cp", file, `${file}.before`);
+  {
+    const words = ["--offset", "3MiB", "--size", "4MiB"];
+    await using device = await TestDevice.add("loop", "-f", file, ...words);
+    expect((await device.report()).sizeBytes).toBe(4 * MIB);
+    await runOk("cmp", "-n", String(4 * MIB), "-i", `0:${3 * MIB}`, device.path, file);
+    await runOk("dd", "if=/dev/zero", `of=${device.path}`, "bs=1M", "count=4", "oflag=direct");
+    await runOk("blockdev", "--flushbufs", device.path);
+  }
+  await runOk("cmp", "-n", String(3 * MIB), file, `${file}.before`);
+  await runOk("cmp", "-n", String(4 * MIB), "-i", `${3 * MIB}:0`, file, "/dev/zero");
+  await runOk("cmp", "-i", String(7 * MIB), file, `${file}.before`);
+  await runOk("rm", file, `${file}.before`);
+});
+
+test("--read-only cannot be written, by anybody", async () => {
+  const file = scratch.file("locked", MIB);
+  await runOk("chmod", "444", file);
+  const before = statSync(file).mtimeMs;
+  await using device = await TestDevice.add("loop", "-f", file, "--read-only");
+  expect((await runOk("blockdev", "--getro", device.path)).trim()).toBe("1");
+  const dd = await run(["dd", "if=/dev/zero", `of=${device.path}`, "count=1", "oflag=direct"]);
+  expect(dd.exitCode).toBe(1);
+  await runOk("cmp", device.path, file);
+  expect(statSync(file).mtimeMs).toBe(before);
+});
+
+test("discards punch the file, zeroes that must keep their space keep it, --no-discard has neither", async () => {
+  const file = scratch.file("disk", 8 * MIB);
+  const fill = (path: string) =>
+    runOk("dd", "if=/dev/urandom", `of=${path}`, "bs=1M", "count=8", "oflag=direct");
+  {
+    await using device = await TestDevice.add("loop", "-f", file);
+    await fill(device.path);
+    expect(used(file)).toBeGreaterThanOrEqual(8 * MIB);
+    await runOk("blkdiscard", "-z", device.path);
+    await runOk("cmp", "-n", String(8 * MIB), file, "/dev/zero");
+    expect(used(file)).toBeGreaterThanOrEqual(8 * MIB);
+    await fill(device.path);
+    await runOk("blkdiscard", "-o", "1M", "-l", "4M", device.path);
+    expect(used(file)).toBeLessThanOrEqual(4 * MIB + 65536);
+    expect(statSync(file).size).toBe(8 * MIB);
+    await runOk("cmp", device.path, file);
+  }
+  await using device = await TestDevice.add("loop", "-f", file, "--no-discard");
+  expect((await run(["blkdiscard", device.path])).stderr).toContain("not supported");
+  await fill(device.path);
+  await runOk("blkdiscard", "-z", device.path);
+  await runOk("cmp", "-n", String(8 * MIB), file, "/dev/zero");
+  expect(used(file)).toBeGreaterThanOrEqual(8 * MIB);
+});
+
+test("FLUSH and FUA reach the backing, and the data is there after kill -9 without recovery", async () => {
+  await using backing = await LoopDevice.attach(8 * MIB);
+  /** Flushes that the backing has been asked for. Source: Documentation/block/stat.rst. */
+  const flushes = () => {
+    const name = backing.path.replace("/dev/", "");
+    return Number(readFileSync(`/sys/block/${name}/stat`, "utf8").trim().split(/\s+/)[15]);
+  };
+  for (const [i, words] of [["oflag=direct,dsync"], ["oflag=dsync"], ["conv=fsync"]].entries()) {
+    const device = await TestDevice.add("loop", "-f", backing.path, "--recovery=none");
+    await using _ = device;
+    await runOk("dd", "if=/dev/urandom", "of=/tmp/data", "bs=64k", "count=4");
+    const before = flushes();
+    await runOk("dd", "if=/tmp/data", `of=${device.path}`, "bs=64k", `seek=${i * 4}`, ...words);
+    expect(flushes()).toBeGreaterThan(before);
+    await device.killServer();
+    await runOk(
+      "cmp",
+      "-n",
+      String(256 * 1024),
+      "-i",
+      `0:${i * 256 * 1024}`,
+      "/tmp/data",
+      backing.path,
+    );
+  }
+  expect(existsSync("/tmp/data")).toBe(true);
+});
