@@ -43,7 +43,7 @@ export function openBacking(path: string, options: BackingOptions): BackingFile 
   refuseOther(path, stats);
   if (isDevice) refuseOwn(path, stats, context);
   else refuseUnwritable(path, stats, readOnly);
-  if (isDevice && context.isNew) refuseClaimed(path, stats);
+  if (isDevice && context.isNew && !context.isForced) refuseClaimed(path, stats);
   const { fd, isDirect } = openBest(path, options);
   try {
     const limits = isDevice
@@ -109,7 +109,7 @@ function refuseUnwritable(path: string, stats: Stats, readOnly: boolean): void {
   });
 }
 
-/** Two users of one disk destroy what is on it. */
+/** Mounted, in an array, or opened by somebody who wants to be alone with it. */
 function refuseClaimed(path: string, stats: Stats): void {
   const fd = open(path, O.RDONLY | O.EXCL | O.CLOEXEC);
   if (fd >= 0) return void close(fd);
@@ -118,7 +118,7 @@ function refuseClaimed(path: string, stats: Stats): void {
   const who = holders.length > 0 ? holders.join(", ") : "by the kernel or a process";
   throw new KernelError(`${path} is in use: ${who}`, ERRNO.EBUSY, {
     exitCode: EXIT.busy,
-    hint: "unmount it, or take it out of what uses it, first",
+    hint: "two users of a disk destroy what is on it; to do it all the same: --force",
   });
 }
 

@@ -129,6 +129,7 @@ test("what cannot be a backing is refused before anything is created", async () 
   await runOk("mount", device.path, "/tmp/mounted here");
   try {
     await expectRefused(add(device.path), 5, /is in use: mounted on \/tmp\/mounted here/);
+    await using _ = await TestDevice.add("loop", "-f", device.path, "--force", "--read-only");
   } finally {
     await runOk("umount", "/tmp/mounted here");
   }
