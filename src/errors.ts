@@ -12,6 +12,8 @@ export const EXIT = {
   timedOut: 124,
   /** Ctrl-C and SIGTERM, as a shell would say it. */
   interrupted: 130,
+  /** Somebody killed the server (kill -9) that was in the foreground. */
+  killed: 137,
   terminated: 143,
 } as const;
 

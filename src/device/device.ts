@@ -176,9 +176,8 @@ export class Device {
 
   async #openTarget({ isNew }: { readonly isNew: boolean }): Promise<Backing> {
     const { id: deviceId, identity } = this.record;
-    const { note, force: isForced } = this.#options;
-    const context = { deviceId, identity, isNew, isForced, note };
-    this.#backing = await this.#target.open(this.#spec, context);
+    const { note } = this.#options;
+    this.#backing = await this.#target.open(this.#spec, { deviceId, identity, isNew, note });
     return this.#backing;
   }
 

@@ -207,9 +207,15 @@ function failure(
     return new UblkError(message, hint === undefined ? { exitCode } : { exitCode, hint });
   }
   const how = daemon.signalCode ?? `exit code ${daemon.exitCode}`;
-  const words = logFd < 0 ? "" : lastWords(logFd);
+  const isForeground = logFd < 0;
+  const words = isForeground ? "" : lastWords(logFd);
+  // In the foreground its end is ours, at whatever time it comes.
+  const exitCode = isForeground && daemon.signalCode === "SIGKILL" ? EXIT.killed : EXIT.failed;
   return new UblkError(
     `The server process died while it was starting: ${how}${words === "" ? "" : `: ${words}`}`,
-    { hint: job.verb === "add" ? "nothing is left of it" : "the device can be recovered again" },
+    {
+      exitCode,
+      hint: job.verb === "add" ? "nothing is left of it" : "the device can be recovered again",
+    },
   );
 }
