@@ -141,6 +141,8 @@ export interface OpenContext {
    * be made, emptied or changed.
    */
   readonly isNew: boolean;
+  /** A backing that somebody else uses is taken all the same. */
+  readonly isForced?: boolean;
   /** A warning for the person at the prompt. */
   readonly note: (text: string) => void;
 }

@@ -176,8 +176,9 @@ export class Device {
 
   async #openTarget({ isNew }: { readonly isNew: boolean }): Promise<Backing> {
     const { id: deviceId, identity } = this.record;
-    const { note } = this.#options;
-    this.#backing = await this.#target.open(this.#spec, { deviceId, identity, isNew, note });
+    const { note, force: isForced } = this.#options;
+    const context = { deviceId, identity, isNew, isForced, note };
+    this.#backing = await this.#target.open(this.#spec, context);
     return this.#backing;
   }
 

@@ -49,6 +49,7 @@ export class Workers {
   readonly #onBroken: (reason: string) => void;
   #workers: QueueWorker[] = [];
   #waiting = new Map<number, (message: FromWorker) => void>();
+  readonly #noted = new Set<string>();
   #primed = false;
   #live = false;
   readonly #allGone = Promise.withResolvers<void>();
@@ -161,7 +162,7 @@ export class Workers {
       if (this.#workers.every(({ gone }) => gone)) this.#allGone.resolve();
     }
     if (message.kind === "gone") return;
-    if (message.kind === "note") return log.warn(`queue ${worker.queueId}: ${message.text}`);
+    if (message.kind === "note") return this.#note(message.text);
     if (message.kind === "broken") {
       const reason = `queue ${worker.queueId}: ${message.message}`;
       return this.#live ? this.#onFatal(reason) : this.#onBroken(reason);
@@ -169,6 +170,13 @@ export class Workers {
     const answer = this.#waiting.get(worker.queueId);
     this.#waiting.delete(worker.queueId);
     answer?.(message);
+  }
+
+  /** What every queue finds out for itself is said once. */
+  #note(text: string): void {
+    if (this.#noted.has(text)) return;
+    this.#noted.add(text);
+    log.warn(text);
   }
 
   #lost({ queueId, gone }: QueueWorker, why: string): void {

@@ -6,6 +6,7 @@ import { KernelError } from "../errors.ts";
 import {
   BLKGETSIZE64,
   BLKPBSZGET,
+  BLKROGET,
   BLKROTATIONAL,
   BLKSSZGET,
   FALLOC_FL,
@@ -27,6 +28,8 @@ export interface BackingLimits {
   /** Undefined where any memory will do. */
   readonly dmaAlignmentBytes: number | undefined;
   readonly rotational: boolean;
+  /** A device that is switched to read-only. */
+  readonly isLocked: boolean;
   /** Absent where it does not work. */
   readonly discard: Geometry["discard"];
   readonly writeZeroes: Geometry["writeZeroes"];
@@ -64,6 +67,7 @@ export function fileLimits(
     physicalBlockBytes: Math.max(logicalBlockBytes, PAGE_BYTES),
     dmaAlignmentBytes: alignment?.memoryBytes,
     rotational: false,
+    isLocked: false,
     discard: canPunch ? { maxBytes: RANGE_BYTES_MAX, granularityBytes } : undefined,
     writeZeroes: canPunch ? { maxBytes: RANGE_BYTES_MAX } : undefined,
   };
@@ -83,6 +87,7 @@ export function diskLimits(fd: number, numbers: string, isDirect: boolean): Back
     physicalBlockBytes: isPowerOfTwo(physicalBlockBytes) ? physicalBlockBytes : logicalBlockBytes,
     // Kernels that do not tell want the alignment of a sector.
     dmaAlignmentBytes: isDirect ? (queue("dma_alignment") ?? SECTOR_BYTES - 1) + 1 : undefined,
+    isLocked: ask(fd, BLKROGET, "BLKROGET") !== 0,
     rotational: (ask(fd, BLKROTATIONAL, "BLKROTATIONAL") & 0xffff) !== 0,
     discard: discardBytes > 0 ? { maxBytes: discardBytes, granularityBytes } : undefined,
     writeZeroes: zeroesBytes > 0 ? { maxBytes: zeroesBytes } : undefined,

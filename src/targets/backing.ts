@@ -43,12 +43,13 @@ export function openBacking(path: string, options: BackingOptions): BackingFile 
   refuseOther(path, stats);
   if (isDevice) refuseOwn(path, stats, context);
   else refuseUnwritable(path, stats, readOnly);
-  if (isDevice && context.isNew) refuseClaimed(path, stats);
+  if (isDevice && context.isNew && !context.isForced) refuseClaimed(path, stats);
   const { fd, isDirect } = openBest(path, options);
   try {
     const limits = isDevice
       ? diskLimits(fd, deviceNumbers(stats), isDirect)
       : fileLimits(fd, { isDirect, readOnly });
+    if (!readOnly && limits.isLocked) throw readOnlyDevice(path);
     refuseSmall(path, limits.sizeBytes);
     refuseLargeBlocks(path, limits.logicalBlockBytes);
     return { ...limits, path, fd, isDevice, isDirect, [Symbol.dispose]: () => void close(fd) };
@@ -108,7 +109,7 @@ function refuseUnwritable(path: string, stats: Stats, readOnly: boolean): void {
   });
 }
 
-/** Two users of one disk destroy what is on it. */
+/** Mounted, in an array, or opened by somebody who wants to be alone with it. */
 function refuseClaimed(path: string, stats: Stats): void {
   const fd = open(path, O.RDONLY | O.EXCL | O.CLOEXEC);
   if (fd >= 0) return void close(fd);
@@ -117,7 +118,14 @@ function refuseClaimed(path: string, stats: Stats): void {
   const who = holders.length > 0 ? holders.join(", ") : "by the kernel or a process";
   throw new KernelError(`${path} is in use: ${who}`, ERRNO.EBUSY, {
     exitCode: EXIT.busy,
-    hint: "unmount it, or take it out of what uses it, first",
+    hint: "two users of a disk destroy what is on it; to do it all the same: --force",
+  });
+}
+
+/** The kernel lets it be opened for writing, and then refuses every write. */
+function readOnlyDevice(path: string): UblkError {
+  return new UblkError(`${path} is a read-only device`, {
+    hint: `add --read-only, or run: blockdev --setrw ${path}`,
   });
 }
 

@@ -115,8 +115,7 @@ export class LoopQueue implements RingHandler {
     if (isRead && !this.isShrinkNoted) {
       this.isShrinkNoted = true;
       const { file } = this.options;
-      const where = this.offsetBytes + this.queue.offsetBytes(tag) + this.doneBytes[tag]!;
-      this.queue.note(`${file} ends before byte ${where}: it has shrunk; answered with EIO`);
+      this.queue.note(`${file} has shrunk: what is read beyond its end fails with EIO`);
     }
     // Never what the memory held before.
     this.queue.complete(tag, -ERRNO.EIO);

@@ -96,7 +96,7 @@ export const addArgs = {
     valueHint: "TIME",
     default: "30s",
   },
-  force: { type: "boolean", description: "also over a file that another device uses" },
+  force: { type: "boolean", description: "also over a file or device that is in use" },
   ...launchArgs,
   ...jsonArg,
   ...commonArgs,
