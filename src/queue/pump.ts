@@ -11,22 +11,30 @@ import { describeQueueFailure, type Queue } from "./queue.ts";
  * been submitted. Throws when the ring or the queue fails: its caller must end the process.
  */
 export function pump(ring: Ring, queue: Queue, progress: Progress): void {
-  while (!queue.finished) {
-    progress.idle(queue.served);
-    const result = ring.submitAndWait(1);
-    progress.busy();
-    if (
-      result < 0 &&
-      result !== -ERRNO.EINTR &&
-      result !== -ERRNO.EAGAIN &&
-      result !== -ERRNO.EBUSY
-    ) {
-      throw new KernelError(`io_uring_enter failed: ${errnoName(-result)}`, -result);
-    }
-    ring.reap(queue.onCompletion);
-    if (queue.failure !== 0) {
-      throw new KernelError(describeQueueFailure(queue.id, queue.failure), -queue.failure);
-    }
+  let served: number;
+  do {
+    while (!queue.finished) round(ring, queue, progress, 1);
+    // The last commits leave. What has been delivered meanwhile, nobody else could answer any more.
+    served = queue.served;
+    round(ring, queue, progress, 0);
+  } while (!queue.finished || queue.served !== served);
+}
+
+/** Submits what is queued, waits until `count` completions are there, and hands them out. */
+function round(ring: Ring, queue: Queue, progress: Progress, count: 0 | 1): void {
+  progress.idle(queue.served);
+  const result = ring.submitAndWait(count);
+  progress.busy();
+  if (
+    result < 0 &&
+    result !== -ERRNO.EINTR &&
+    result !== -ERRNO.EAGAIN &&
+    result !== -ERRNO.EBUSY
+  ) {
+    throw new KernelError(`io_uring_enter failed: ${errnoName(-result)}`, -result);
   }
-  ring.submit();
+  ring.reap(queue.onCompletion);
+  if (queue.failure !== 0) {
+    throw new KernelError(describeQueueFailure(queue.id, queue.failure), -queue.failure);
+  }
 }
