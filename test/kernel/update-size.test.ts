@@ -1,7 +1,9 @@
 // update-size on a real kernel: up and down, under I/O, refused before anything has changed.
 
-import { afterEach, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { afterAll, afterEach, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 import {
   type DeviceReport,
@@ -15,6 +17,9 @@ import {
 
 const MIB = 1024 ** 2;
 const canResize = await hasFeature("UPDATE_SIZE");
+const folder = mkdtempSync(join(tmpdir(), "update-size-"));
+
+afterAll(() => rmSync(folder, { recursive: true }));
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
@@ -105,5 +110,47 @@ if (!canResize) {
     const { sizeBytes, spec } = (await device.report()) as DeviceReport;
     expect({ sizeBytes, spec }).toEqual({ sizeBytes: 64 * MIB, spec: { sizeBytes: 64 * MIB } });
     await runOk("dd", "if=/dev/ublkb0", "of=/dev/null", "bs=4k", "count=1", "iflag=direct");
+  });
+
+  test("loop: up to the end of its file and no further; stripe cannot", async () => {
+    const file = join(folder, "disk");
+    writeFileSync(file, "");
+    truncateSync(file, 16 * MIB);
+    await using device = await TestDevice.add("loop", "-n0", "-f", file, "--size=8MiB");
+    const { exitCode, stderr } = await ublk("update-size", "0", "17MiB");
+    expect(stderr).toContain(`${file} has ${16 * MIB} bytes`);
+    expect(exitCode).toBe(1);
+    expect((await device.report()).sizeBytes).toBe(8 * MIB);
+    await ublkOk("update-size", "0", "16MiB");
+    await runOk("cmp", device.path, file);
+    await device.killServer();
+    await ublkOk("recover", "0");
+    await runOk("cmp", device.path, file);
+    await ublkOk("del", "0");
+
+    const other = join(folder, "other");
+    writeFileSync(other, "");
+    truncateSync(other, 16 * MIB);
+    const stripe = ["stripe", "-n0", file, other];
+    await using striped = await TestDevice.add(...stripe);
+    const refused = await ublk("update-size", "0", "8MiB");
+    expect(refused.stderr).toContain("A stripe disk cannot change its size");
+    expect(refused.exitCode).toBe(4);
+    expect((await striped.report()).state).toBe("LIVE");
+  });
+
+  test("mem: what was there stays, what is new is empty, what is cut off is gone", async () => {
+    await using device = await TestDevice.add("mem", "-n0", "--size=4MiB");
+    const pattern = join(folder, "pattern");
+    writeFileSync(pattern, new Uint8Array(4 * MIB).fill(0x5a));
+    await runOk("dd", `if=${pattern}`, `of=${device.path}`, "bs=1M", "oflag=direct");
+    await ublkOk("update-size", "0", "8MiB");
+    await runOk("cmp", "-n", String(4 * MIB), device.path, pattern);
+    await runOk("cmp", "-i", `${4 * MIB}:0`, "-n", String(4 * MIB), device.path, "/dev/zero");
+    await ublkOk("update-size", "0", "2MiB");
+    await runOk("cmp", "-n", String(2 * MIB), device.path, pattern);
+    await device.killServer();
+    await ublkOk("recover", "0");
+    await runOk("cmp", "-n", String(2 * MIB), device.path, pattern);
   });
 }
