@@ -131,7 +131,7 @@ if (!canResize) {
     const other = join(folder, "other");
     writeFileSync(other, "");
     truncateSync(other, 16 * MIB);
-    const stripe = ["stripe", "-n0", file, other];
+    const stripe = ["stripe", "-n0", "-f", file, "-f", other];
     await using striped = await TestDevice.add(...stripe);
     const refused = await ublk("update-size", "0", "8MiB");
     expect(refused.stderr).toContain("A stripe disk cannot change its size");
