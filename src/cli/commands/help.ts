@@ -9,6 +9,9 @@ import { closest } from "../strict.ts";
 import { optionLines } from "../usage.ts";
 import { subcommands } from "./index.ts";
 
+/** The longest command, and two blanks. */
+const NAME_COLUMNS = 2 + Math.max(...subcommands.map(({ name }) => name.length));
+
 export default defineCommand({
   meta: { name: "help", description: "Explain a command." },
   args: { command: { type: "positional", required: false, description: "which one" } },
@@ -44,7 +47,7 @@ export async function helpText(name?: string): Promise<string> {
 function overview(): string {
   const lines = subcommands
     .filter(({ hidden }) => !hidden)
-    .map(({ name, summary }) => `  ${name.padEnd(10)}${summary}`);
+    .map(({ name, summary }) => `  ${name.padEnd(NAME_COLUMNS)}${summary}`);
   return [
     "ublk-bun: Linux userspace block devices that survive their server",
     "",
