@@ -60,7 +60,7 @@ export async function checkFiles(claimant: Claimant, options: ClaimOptions): Pro
         hint: "two disks over one file destroy each other's data; to do it all the same: --force",
       });
     }
-    options.note(`${what}: whatever both of them write is lost`);
+    options.note(`warning: ${what}: what one writes, the other destroys`);
   }
 }
 

@@ -5,7 +5,7 @@ import { linkSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { leftovers, TestDevice, ublk, ublkOk } from "../support/program.ts";
+import { leftovers, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "in-use-"));
 const file = join(folder, "disk");
@@ -42,12 +42,23 @@ test("--force goes ahead and warns; when the device is gone, the file is free", 
     const { exitCode, stderr } = await ublk("add", "loop", "-n1", "-f", file, "--force");
     await using second = new TestDevice(1);
     expect(exitCode).toBe(0);
-    expect(stderr).toContain(`"${file}" is in use by device 0`);
+    expect(stderr).toContain(`warning: "${file}" is in use by device 0`);
     expect(await second.report()).toMatchObject({ state: "LIVE" });
   }
   await ublkOk("del", String(device.id));
   await using next = await TestDevice.add("loop", "-n1", "-f", file);
   expect(next.id).toBe(1);
+});
+
+test("a block device is the same under every node that leads to it", async () => {
+  await using below = await TestDevice.add("null", "-n0", "--size=16MiB");
+  await using device = await TestDevice.add("loop", "-n1", "-f", below.path);
+  const { diskNumber } = JSON.parse(await ublkOk("info", "0", "--json"));
+  const alias = join(folder, "alias");
+  await runOk("mknod", alias, "b", ...diskNumber.split(":"));
+  const { exitCode, stderr } = await ublk("add", "loop", "-n2", "-f", alias);
+  expect(stderr).toContain(`"${alias}" is in use by device ${device.id}`);
+  expect(exitCode).toBe(5);
 });
 
 test("of three adds over one file at once, one wins", async () => {
