@@ -57,7 +57,9 @@ export async function checkFiles(claimant: Claimant, options: ClaimOptions): Pro
     if (!options.force) {
       throw new UblkError(what, {
         exitCode: EXIT.busy,
-        hint: "two disks over one file destroy each other's data; to do it all the same: --force",
+        hint:
+          `two disks over one file destroy each other's data; ` +
+          `first: ublk-bun del ${other.id}; to do it all the same: --force`,
       });
     }
     options.note(`warning: ${what}: what one writes, the other destroys`);
