@@ -154,13 +154,18 @@ export async function hasFeature(name: string): Promise<boolean> {
   return names.includes(name);
 }
 
+/** Every device there is, whoever's: "ublkc0". */
+export function deviceNames(): string[] {
+  return list("/sys/class/ublk-char");
+}
+
 /** What is left of any device; all of it must be empty after a test. */
 export function leftovers(): string[] {
   const daemons = readdirSync("/proc")
     .filter((pid) => /^\d+$/.test(pid))
     .filter((pid) => commandLine(pid).startsWith("@ublk-bun"));
   return [
-    ...list("/sys/class/ublk-char").map((name) => `device ${name}`),
+    ...deviceNames().map((name) => `device ${name}`),
     ...list("/run/ublk-bun").map((name) => `file ${name}`),
     ...daemons.map((pid) => `process ${pid}`),
   ];
