@@ -169,6 +169,13 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
   /** Most SQEs that one request becomes; the rings are sized by it. Default 1. */
   fanOut?(spec: S, geometry: Geometry): number;
   /**
+   * Called before anything else in a recovery, never in an upgrade: makes sure that no request of the
+   * dead server can reach the backing any more, or waits until none can. For backings beyond this
+   * host, where a request may still be on its way when its repetition arrives. A rejection fails the
+   * recovery, and nothing is changed.
+   */
+  fence?(spec: S, context: Pick<OpenContext, "identity">): Promise<void>;
+  /**
    * Removes what outlives the server; called once the device is gone, or was never made. Nothing to
    * remove is no error.
    */

@@ -75,13 +75,21 @@ function serve({ job, ring, memory, progress, port }: Prepared, { charFd, affini
     descriptors,
   });
   const onNote = (text: string) => report({ kind: "note", text });
+  let isDrainedTold = false;
+  const onDrained = () => {
+    if (isDrainedTold) return;
+    isDrainedTold = true;
+    // What was begun is committed only when it is with the kernel.
+    ring.submit();
+    report({ kind: "drained" });
+  };
   const onWake = () => {
     for (;;) {
       const received = receiveMessageOnPort(port as never);
       if (received === undefined) return;
       const { kind } = (received as { message: ToServingWorker }).message;
-      if (kind === "refuse") queue.refuse();
-      else queue.drain();
+      isDrainedTold = false;
+      queue[kind]();
     }
   };
   const queue = new Queue({ id, depth, ring, charFd, descriptors, buffers, onWake, onNote });
@@ -100,7 +108,7 @@ function serve({ job, ring, memory, progress, port }: Prepared, { charFd, affini
     return report({ kind: "failed", ...describe(error) });
   }
   report({ kind: "primed" });
-  pump(ring, queue, progress);
+  pump(ring, queue, progress, onDrained);
   progress.idle(queue.served);
   leave();
   report({ kind: "gone" });

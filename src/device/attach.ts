@@ -8,7 +8,7 @@ import { O, open } from "../ffi/libc.ts";
 import { charPath } from "./disk.ts";
 import { describeCharHolders } from "./holders.ts";
 
-const RETRY_MS = 5;
+const RETRY_MS = 2;
 /** What is said to be waited for only after this long is not said in the ordinary case. */
 const NOTE_MS = 500;
 

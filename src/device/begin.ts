@@ -90,10 +90,9 @@ export async function addDevice(wish: AddWish, options: AddOptions): Promise<Lau
 
 /** Serves a device again whose server is gone; returns when its disk can be read. */
 export async function recoverDevice(id: number, options: RecoverOptions): Promise<Launched> {
-  const { control, store, timeoutMs, force, once } = options;
+  const { control, store, once } = options;
   await recoverable(id, { ...options, note: silent });
   store.prepare();
-  const interrupt = new Interrupt();
   using lock = store.lock(id, "recover");
   // Another recover may just have ended.
   const record = await recoverable(id, { ...options, note: (text) => log.warn(text) });
@@ -103,12 +102,35 @@ export async function recoverDevice(id: number, options: RecoverOptions): Promis
   if (strange !== undefined) {
     throw new UsageError(`Device ${id} is a ${record.target}: it has no "${strange}"`);
   }
-  const liburing = options.liburing || record.liburing;
-  const waits = { runDir: store.dir, timeoutMs, liburing };
-  const common = { verb: "recover", ...waits, id, force, once } as const;
-  const job = isChanged ? { ...common, record } : common;
   // Awaited here: the lock is ours until the daemon is live.
-  return await launch({ control, store, foreground: options.foreground, job, lock, interrupt });
+  return await recoverLocked(record, lock, { ...options, isChanged });
+}
+
+/** As `recoverDevice`, by whoever has the device's lock; `program`: another version of this one. */
+export async function recoverLocked(
+  record: DeviceRecord,
+  lock: DeviceLock,
+  options: Omit<RecoverOptions, "retarget"> & {
+    /** The record is a new one: it is saved once the disk is live. */
+    readonly isChanged: boolean;
+    readonly program?: string;
+  },
+): Promise<Launched> {
+  const { control, store, timeoutMs, foreground, force, once, isChanged, program } = options;
+  const interrupt = new Interrupt();
+  const job = {
+    verb: "recover",
+    runDir: store.dir,
+    timeoutMs,
+    liburing: options.liburing || record.liburing,
+    id: record.id,
+    role: "recover",
+    force,
+    once,
+    ...(isChanged ? { record } : {}),
+  } as const;
+  const other = program === undefined ? {} : { program };
+  return await launch({ control, store, foreground, job, lock, interrupt, ...other });
 }
 
 /** The record to serve the device by. Refuses at once what no waiting can mend; touches nothing. */

@@ -13,9 +13,10 @@ import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { log, logAsDaemon } from "../log.ts";
 import { Device } from "./device.ts";
 import { diskPath, inFlight } from "./disk.ts";
-import { type Job, LOCK_FD, type Report, REPORT_FD } from "./job.ts";
+import { type Job, LOCK_FD, type RecoverJob, type Report, REPORT_FD } from "./job.ts";
 import { LogFile } from "./log-file.ts";
 import { watchOwnMounts } from "./own-mounts.ts";
+import { type Answer, type LetGo, listen } from "./remote.ts";
 import { deleteStopped, stopDisk } from "./remove.ts";
 import { type DeviceLock, Store } from "./store.ts";
 import { trimMemory } from "./trim.ts";
@@ -42,6 +43,7 @@ class Daemon {
   #removing = false;
   #letGoAsked = false;
   #lettingGo = false;
+  #succeeded = false;
   #signalledAt = Number.NEGATIVE_INFINITY;
 
   constructor(job: Job) {
@@ -79,6 +81,7 @@ class Daemon {
     live = device;
     if (asked) onSignal();
     this.#logFile?.watch();
+    listen(this.#store.socketPath(device.id), (request) => this.#succeed(device, request));
     if (this.#job.ownNamespace) void watchOwnMounts(control, device.id);
     setTimeout(trimMemory, TRIM_AFTER_MS).unref();
     await device.served();
@@ -104,7 +107,7 @@ class Daemon {
         const identity = BigInt(`0x${this.#job.record.identity}`);
         await device.add(identity, (id) => this.#claim(id));
       } else {
-        await device.recover({ isChanged: this.#job.record !== undefined });
+        await this.#recover(device, this.#job);
       }
       log.info(`live: ${diskPath(device.id)}, pid ${process.pid}, ${device.record.target}`);
       this.#report({ kind: "live", id: device.id });
@@ -116,6 +119,29 @@ class Daemon {
     } finally {
       if (this.#job.locked) close(LOCK_FD);
     }
+  }
+
+  /** Both phases; between them, where the job says so, it waits for its moment. */
+  async #recover(device: Device, { role, locked, timeoutMs, record }: RecoverJob): Promise<void> {
+    if (role === "recover") await device.fence();
+    await device.prepareRecovery({ isChanged: record !== undefined });
+    if (role === "recover") return await device.takeOver();
+    this.#report({ kind: "ready" });
+    await this.#moment();
+    using lock = locked ? undefined : await this.#store.lockSoon(device.id, "recover", timeoutMs);
+    void lock;
+    if (role === "standby") await device.fence();
+    await device.takeOver();
+  }
+
+  /** Resolves when a line comes on stdin. */
+  async #moment(): Promise<void> {
+    const over = Promise.withResolvers<never>();
+    const { signal } = this.#abort;
+    signal.addEventListener("abort", () => over.reject(signal.reason as Error), { once: true });
+    const line = Bun.stdin.stream().getReader().read();
+    const { done } = await Promise.race([line, over.promise]);
+    if (done) throw new UblkError("Not needed: nothing was changed");
   }
 
   #device(control: Control, liburing: string): Device {
@@ -184,6 +210,27 @@ class Daemon {
     device.letGo();
   }
 
+  /** A successor is ready: ends what has begun, keeps what is new, and goes; or goes on serving. */
+  async #succeed(device: Device, { drainTimeoutMs, stays }: LetGo): Promise<Answer> {
+    if (this.#removing || this.#lettingGo) return { ok: false, why: "it is ending already" };
+    this.#lettingGo = true;
+    log.info(`asked to let go of ${diskPath(device.id)} for a successor`);
+    if (!(await device.drain(drainTimeoutMs))) {
+      this.#lettingGo = false;
+      const why = `its requests did not end within ${drainTimeoutMs / 1000} s`;
+      log.warn(`${why}; goes on serving`);
+      return { ok: false, why };
+    }
+    if (stays) {
+      this.#lettingGo = false;
+      device.stay();
+    } else {
+      this.#succeeded = true;
+      device.letGo();
+    }
+    return { ok: true };
+  }
+
   #removeOptions(control: Control) {
     const { timeoutMs, liburing } = this.#job;
     return { control, store: this.#store, timeoutMs, force: false, liburing };
@@ -200,6 +247,10 @@ class Daemon {
         return EXIT.failed;
       }
     }
+    if (this.#succeeded) {
+      log.info(`${diskPath(device.id)} is handed over`);
+      return EXIT.ok;
+    }
     try {
       const { state } = await control.run(getDevInfo, device.id, undefined);
       const path = diskPath(device.id);
@@ -213,7 +264,7 @@ class Daemon {
 
   #report(report: Report): void {
     if (this.#reported) return;
-    this.#reported = report.kind !== "note";
+    this.#reported = report.kind === "live" || report.kind === "error";
     try {
       writeSync(REPORT_FD, `${JSON.stringify(report)}\n`);
     } catch {

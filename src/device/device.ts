@@ -26,7 +26,9 @@ import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { charHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
 import { claimFiles } from "./in-use.ts";
+import { serverPid } from "./inspect.ts";
 import { checkModeGranted, MODES } from "./modes.ts";
+import { noticeDeathSoon, untilDead } from "./old-kernel.ts";
 import { toParams } from "./params.ts";
 import { checkGranted, recoveryFlags } from "./recovery.ts";
 import { type DeviceState, next } from "./state.ts";
@@ -64,6 +66,9 @@ export class Device {
   #charFd = -1;
   /** Held until the record says what the target uses. */
   #claim: DeviceLock | undefined;
+  /** Who serves the device that we prepare for; -1: nobody. */
+  #predecessor = -1;
+  #affinities: readonly Uint8Array[] | undefined;
 
   constructor(record: DeviceRecord, options: DeviceOptions) {
     this.record = record;
@@ -121,44 +126,54 @@ export class Device {
     }
   }
 
-  /**
-   * Takes over a device whose server is gone. Nothing is asked of the kernel until all is ready.
-   * `isChanged`: the record is a new one, which nobody has saved yet.
-   */
-  async recover({ isChanged }: { readonly isChanged: boolean }): Promise<void> {
-    try {
-      if (isChanged) this.#claim = await claimFiles(this.record, this.#options);
-      await this.#recover();
-    } finally {
-      this.#releaseClaim();
-    }
+  /** Makes sure that a dead server's requests are over, where the target knows how. */
+  async fence(): Promise<void> {
+    await this.#target.fence?.(this.record.spec, this.record);
   }
 
-  async #recover(): Promise<void> {
-    const { control, store, timeoutMs, signal, note } = this.#options;
+  /**
+   * The first phase of a recovery: all that can fail without the device. It may be live still, with
+   * the server that is to be succeeded; nothing of it is changed. `isChanged`: the record is a new one,
+   * which nobody has saved yet.
+   */
+  async prepareRecovery({ isChanged }: { readonly isChanged: boolean }): Promise<void> {
+    const { control } = this.#options;
+    if (isChanged) this.#claim = await claimFiles(this.record, this.#options);
     const info = await control.run(getDevInfo, this.id, undefined);
     assertOurs(this.record, info, "nothing was changed");
     this.#state = next(this.#state, "adopted");
+    this.#predecessor = serverPid(info);
     const backing = await this.#openTarget({ isNew: false });
-    await this.#compareGeometry(info, backing);
+    this.#affinities = await queueAffinities(control, this.id, info.queues);
     await this.#prepareWorkers(info, backing);
+  }
+
+  /** The second phase: takes over a device whose server is gone, or is just going. */
+  async takeOver(): Promise<void> {
+    const { control, store, timeoutMs, signal, note } = this.#options;
+    const info = await control.run(getDevInfo, this.id, undefined);
+    assertOurs(this.record, info, "nothing was changed");
+    await this.#compareGeometry(info, this.#backing!);
     signal.throwIfAborted();
+    await untilDead(control, this.#predecessor, { timeoutMs, signal });
     await startRecovery(control, this.id, { timeoutMs, note, signal });
     this.#state = next(this.#state, "recover");
     signal.throwIfAborted();
     this.#workers.live();
     // No way back from here: 6.12 does not forgive a server that fetches and goes before END.
-    await this.#takeOver(info);
+    await this.#primeAgain(info);
     await control.run(endUserRecovery, this.id, { pid: process.pid });
     this.#state = next(this.#state, "started");
+    noticeDeathSoon(this.#options.control, this.id);
     const [restarts, program] = [this.record.restarts + 1, process.execPath];
-    this.record = { ...this.record, restarts, program, facts: backing.facts };
+    this.record = { ...this.record, restarts, program, facts: this.#backing!.facts };
     try {
       store.save(this.record);
     } catch (error) {
       // The disk is served; that is what counts.
       log.warn(`the restart is not counted in the record: ${messageOf(error)}`);
     }
+    this.#releaseClaim();
   }
 
   /** Resolves when the device has left us, by a stop or because we let go; everything is closed then. */
@@ -167,6 +182,21 @@ export class Device {
     close(this.#charFd);
     this.#charFd = -1;
     await this.#backing?.[Symbol.asyncDispose]();
+  }
+
+  /**
+   * Ends what the target has begun and keeps what is new. False: not within `timeoutMs`; what was kept
+   * is started then, and all goes on as before.
+   */
+  async drain(timeoutMs: number): Promise<boolean> {
+    if ((await within(timeoutMs, this.#workers.drain())) !== "late") return true;
+    this.stay();
+    return false;
+  }
+
+  /** Takes `drain` back. */
+  stay(): void {
+    this.#workers.stay();
   }
 
   /** Lets go of a live device: the kernel keeps it for the next server. */
@@ -251,10 +281,11 @@ export class Device {
       signal.throwIfAborted();
     }
     this.#state = next(this.#state, "started");
+    noticeDeathSoon(this.#options.control, this.id);
   }
 
   /** `prime` for a device that had a server before. */
-  async #takeOver(info: DevInfo): Promise<void> {
+  async #primeAgain(info: DevInfo): Promise<void> {
     try {
       await this.#prime(info, new AbortController().signal);
     } catch (error) {
@@ -268,8 +299,8 @@ export class Device {
   async #prime(info: DevInfo, signal: AbortSignal): Promise<void> {
     const { control, timeoutMs } = this.#options;
     this.#charFd = await openCharDevice(this.id, { timeoutMs, signal });
-    const affinities = await queueAffinities(control, this.id, info.queues);
-    await this.#workers.prime(this.#charFd, affinities);
+    this.#affinities ??= await queueAffinities(control, this.id, info.queues);
+    await this.#workers.prime(this.#charFd, this.#affinities);
     this.#state = next(this.#state, "primed");
   }
 

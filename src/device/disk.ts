@@ -5,8 +5,9 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { peek } from "./processes.ts";
 
 export const charPath = (id: number) => `/dev/ublkc${id}`;
-export const diskPath = (id: number) => `/dev/ublkb${id}`;
-const sysfs = (id: number) => `/sys/block/ublkb${id}`;
+export const diskName = (id: number) => `ublkb${id}`;
+export const diskPath = (id: number) => `/dev/${diskName(id)}`;
+const sysfs = (id: number) => `/sys/block/${diskName(id)}`;
 
 const readNumber = (path: string): number | undefined => {
   const text = peek(() => readFileSync(path, "utf8"));

@@ -37,11 +37,19 @@ export interface RecoverJob extends CommonJob {
   readonly once: Spec;
   /** To serve it by, and to keep once it is live; without: the record that there is. */
   readonly record?: DeviceRecord;
+  /**
+   * - recover: take over at once
+   * - standby, successor: prepare everything, say `ready`, and take over only when a line comes on
+   *   stdin; end when it closes without one. A successor's predecessor lives, and lets go when all that
+   *   it began is answered; a standby's has died.
+   */
+  readonly role: "recover" | "standby" | "successor";
 }
 
 export type Job = AddJob | RecoverJob;
 
 export type Report =
+  | { readonly kind: "ready" }
   | { readonly kind: "note"; readonly text: string }
   | { readonly kind: "live"; readonly id: number }
   | {

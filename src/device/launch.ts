@@ -1,7 +1,7 @@
 // The launcher's side of a daemon: starts it, hears whether it is live, and cleans up when it died
 // before it could.
 
-import { closeSync, openSync, rmSync } from "node:fs";
+import { closeSync, fstatSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Control } from "../control/control.ts";
@@ -34,6 +34,8 @@ export interface LaunchOptions {
   /** The device's lock, where its id is known beforehand. */
   readonly lock: DeviceLock | undefined;
   readonly interrupt: Interrupt;
+  /** Another version of this program. */
+  readonly program?: string;
 }
 
 /** A daemon that serves. */
@@ -51,10 +53,11 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
   const daemon = spawnDaemon(
     { ...job, log: logFile, locked: lock !== undefined, ownNamespace },
     lock,
+    options.program === undefined ? {} : { program: options.program },
   );
   interrupt.forwardTo(daemon.process, { as: job.verb === "add" ? "SIGTERM" : "SIGHUP" });
   try {
-    const report = await within(startMs(job.timeoutMs), firstReport(daemon.reports));
+    const report = await within(startMs(job.timeoutMs), daemon.reports.next());
     if (report === "late") throw await silentError(daemon.process, options);
     if (report?.kind === "live" && !(await isTakenBack(daemon.process, options))) {
       // It stays, whatever signal comes now: somebody may have the disk open already.
@@ -126,28 +129,36 @@ async function isTakenBack(
   return (await within(job.timeoutMs, daemon.exited)) !== "late";
 }
 
-interface Daemon {
-  readonly process: Bun.Subprocess;
-  readonly reports: number;
+export interface Daemon {
+  readonly process: Bun.Subprocess<"ignore" | "pipe">;
+  readonly reports: Reports;
   /** Its log, open for reading whatever its name becomes; -1 in the foreground. */
   readonly log: number;
+  /** How much of the log was there before it. */
+  readonly logBegan: number;
 }
 
-function spawnDaemon(job: Job, lock: DeviceLock | undefined): Daemon {
+/** `program`: another version of this one; `waits`: it has a stdin for its moment. */
+export function spawnDaemon(
+  job: Job,
+  lock: DeviceLock | undefined,
+  { program, waits = false }: { readonly program?: string; readonly waits?: boolean } = {},
+): Daemon {
   const ends = new Int32Array(2);
   if (pipe2(ends, O.CLOEXEC) < 0) throw new UblkError("Cannot make a pipe to the daemon");
   const [reports = -1, reportTo = -1] = ends;
   const logFd = job.log === "" ? -1 : openSync(job.log, "a+", 0o600);
   const output = logFd < 0 ? "inherit" : logFd;
-  const child = Bun.spawn(selfCommand([DAEMON_COMMAND, JSON.stringify(job)]), {
+  const logBegan = logFd < 0 ? 0 : fstatSync(logFd).size;
+  const child = Bun.spawn(selfCommand([DAEMON_COMMAND, JSON.stringify(job)], program), {
     argv0: DAEMON_ARGV0,
     detached: true,
-    stdio: ["ignore", output, output, reportTo, ...(lock ? [lock.fd] : [])],
+    stdio: [waits ? "pipe" : "ignore", output, output, reportTo, ...(lock ? [lock.fd] : [])],
     env: { ...CLEAN_ENV },
     cwd: "/",
   });
   closeSync(reportTo);
-  return { process: child, reports, log: logFd };
+  return { process: child, reports: new Reports(reports), log: logFd, logBegan };
 }
 
 /** A new daemon's log begins under a name of its own: the id may be taken, by a device with a log. */
@@ -157,27 +168,42 @@ function startLog(store: Store, job: JobToLaunch): string {
     : store.logPath(job.id);
 }
 
-function ownNamespaceFor(foreground: boolean): boolean {
+export function ownNamespaceFor(foreground: boolean): boolean {
   const { refused, ownNamespace } = prepareDaemonParent();
   if (refused.length > 0 && foreground) log.info(`not allowed here: ${refused.join(", ")}`);
   return ownNamespace;
 }
 
-/** Prints the notes; resolves with what the daemon came to, or undefined when it died first. */
-async function firstReport(fd: number): Promise<Exclude<Report, { kind: "note" }> | undefined> {
-  let text = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of Bun.file(fd).stream()) {
-    text += decoder.decode(chunk, { stream: true });
-    const lines = text.split("\n");
-    text = lines.pop() ?? "";
-    for (const line of lines) {
-      const report = JSON.parse(line) as Report;
-      if (report.kind !== "note") return report;
-      log.info(report.text);
+const readerOf = (fd: number) => Bun.file(fd).stream().getReader();
+
+type Outcome = Exclude<Report, { kind: "note" }>;
+
+/** What a daemon says, as it comes. */
+export class Reports {
+  readonly #reader: ReturnType<typeof readerOf>;
+  readonly #decoder = new TextDecoder();
+  #text = "";
+
+  constructor(fd: number) {
+    this.#reader = readerOf(fd);
+  }
+
+  /** Prints the notes; resolves with what the daemon came to, or undefined when it died first. */
+  async next(): Promise<Outcome | undefined> {
+    for (;;) {
+      const end = this.#text.indexOf("\n");
+      if (end >= 0) {
+        const report = JSON.parse(this.#text.slice(0, end)) as Report;
+        this.#text = this.#text.slice(end + 1);
+        if (report.kind !== "note") return report;
+        log.info(report.text);
+        continue;
+      }
+      const { done, value } = await this.#reader.read();
+      if (done) return undefined;
+      this.#text += this.#decoder.decode(value, { stream: true });
     }
   }
-  return undefined;
 }
 
 /** A daemon that was killed in the middle of `add` leaves a half-made device: it is known by its identity. */
@@ -197,10 +223,11 @@ async function removeRemains(
   await findTarget(record.target).remove?.(record.spec, record);
 }
 
-function failure(
-  report: Exclude<Report, { kind: "note" }> | undefined,
-  job: JobToLaunch,
-  { process: daemon, log: logFd }: Daemon,
+/** The error of a daemon that has ended without being live. */
+export function failure(
+  report: Outcome | undefined,
+  job: Pick<Job, "verb">,
+  { process: daemon, log: logFd, logBegan }: Daemon,
 ): UblkError {
   if (report?.kind === "error") {
     const { message, exitCode, hint } = report;
@@ -208,14 +235,15 @@ function failure(
   }
   const how = daemon.signalCode ?? `exit code ${daemon.exitCode}`;
   const isForeground = logFd < 0;
-  const words = isForeground ? "" : lastWords(logFd);
+  const words = isForeground ? "" : lastWords(logFd, logBegan);
   // In the foreground its end is ours, at whatever time it comes.
   const exitCode = isForeground && daemon.signalCode === "SIGKILL" ? EXIT.killed : EXIT.failed;
   return new UblkError(
     `The server process died while it was starting: ${how}${words === "" ? "" : `: ${words}`}`,
     {
       exitCode,
-      hint: job.verb === "add" ? "nothing is left of it" : "the device can be recovered again",
+      hint:
+        job.verb === "add" ? "nothing is left of it" : "nothing was changed; see: ublk-bun list",
     },
   );
 }

@@ -42,10 +42,13 @@ export class LogFile {
   }
 }
 
-/** What a daemon that died said last: the last line of its log that begins a message. */
-export function lastWords(fd: number): string {
+/**
+ * What a daemon that died said last: the last line of its log that begins a message, of what was
+ * written beyond the first `began` bytes.
+ */
+export function lastWords(fd: number, began: number): string {
   const { size } = fstatSync(fd);
-  const bytes = Buffer.alloc(Math.min(size, LAST_BYTES));
+  const bytes = Buffer.alloc(Math.max(0, Math.min(size - began, LAST_BYTES)));
   readSync(fd, bytes, 0, bytes.length, size - bytes.length);
   const lines = bytes.toString("utf8").split("\n");
   // What is indented belongs to the line above: a stack.

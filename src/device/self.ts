@@ -22,8 +22,9 @@ export function isDaemon(pid: number): boolean {
   return words?.startsWith(`${DAEMON_ARGV0}\0`) ?? false;
 }
 
-/** The command line that runs this program again, compiled or not. */
-export function selfCommand(args: readonly string[]): string[] {
+/** The command line that runs this program again, compiled or not; or `program`, another one of it. */
+export function selfCommand(args: readonly string[], program?: string): string[] {
+  if (program !== undefined) return [program, ...args];
   // The file may have been replaced meanwhile; the link still leads to what is running.
   const compiled = Bun.main.startsWith("/$bunfs/");
   return compiled ? ["/proc/self/exe", ...args] : [process.execPath, Bun.main, ...args];

@@ -92,6 +92,11 @@ export class Store {
     return join(this.dir, `${id}.json`);
   }
 
+  /** Where the device's daemon hears requests. */
+  socketPath(id: number): string {
+    return join(this.dir, `${id}.sock`);
+  }
+
   /** Makes the folder. Throws UblkError where it cannot, or cannot write in it. */
   prepare(): void {
     try {
@@ -186,10 +191,12 @@ export class Store {
     closeSync(folder);
   }
 
-  /** Removes the record and the log. */
+  /** Removes the record, the log and the socket. */
   remove(id: number): void {
     const log = this.logPath(id);
-    for (const path of [this.recordPath(id), log, `${log}.1`]) unlinkIfThere(path);
+    for (const path of [this.recordPath(id), log, `${log}.1`, this.socketPath(id)]) {
+      unlinkIfThere(path);
+    }
   }
 
   /**

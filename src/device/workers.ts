@@ -8,7 +8,7 @@ import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
 import { mapMemory } from "../ffi/memory.ts";
 import { log } from "../log.ts";
 import { Progress, PROGRESS_LINE_BYTES } from "../queue/progress.ts";
-import type { FromWorker, Leave, Prepare } from "../queue/protocol.ts";
+import type { FromWorker, Order, Prepare } from "../queue/protocol.ts";
 import { KIND } from "../queue/tag.ts";
 import { spawnWorker } from "../spawn.ts";
 
@@ -120,6 +120,20 @@ export class Workers {
     return this.#live;
   }
 
+  /** Lets every Worker end what its target has begun and keep what is new; resolves when all have. */
+  async drain(): Promise<void> {
+    const drained = this.#workers.map(({ queueId, gone }) =>
+      gone ? undefined : this.#next(queueId),
+    );
+    this.#tell({ kind: "drain" });
+    await Promise.race([Promise.all(drained), this.gone]);
+  }
+
+  /** Takes `drain` back. */
+  stay(): void {
+    this.#tell({ kind: "stay" });
+  }
+
   /** Tells every Worker to end what its target has begun, start nothing new, and leave. */
   leave(): void {
     if (this.#primed) this.#tell({ kind: "leave" });
@@ -131,7 +145,7 @@ export class Workers {
     if (this.#primed) this.#tell({ kind: "refuse" });
   }
 
-  #tell(message: Leave): void {
+  #tell(message: Order): void {
     for (const { port, ringFd, gone } of this.#workers) {
       if (gone) continue;
       port.postMessage(message);

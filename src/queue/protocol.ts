@@ -35,13 +35,18 @@ export interface Prime {
 }
 
 /** Sent through the port while the Worker sits in its ring, announced by MSG_RING. */
-export interface Leave {
-  /** Refuse: answer every request with EIO, for the disk is being taken back. */
-  readonly kind: "leave" | "refuse";
+export interface Order {
+  /**
+   * - drain: start nothing new, keep it; say `drained` when all that was begun is committed
+   * - stay: start what was kept, go on as before
+   * - leave: drain, then give up ring and descriptors: the kernel has what was kept done again
+   * - refuse: answer every request with EIO, for the disk is being taken back
+   */
+  readonly kind: "drain" | "stay" | "leave" | "refuse";
 }
 
 export type ToWorker = Prepare | Prime;
-export type ToServingWorker = Leave;
+export type ToServingWorker = Order;
 
 export type FromWorker =
   /** Ring, buffers and target are ready; nothing has been asked of the device yet. */
@@ -52,6 +57,8 @@ export type FromWorker =
   | { readonly kind: "note"; readonly text: string }
   /** The target threw before the device was live; every request is refused since. */
   | { readonly kind: "broken"; readonly message: string }
+  /** Nothing is with the target any more, and nothing new is started. */
+  | { readonly kind: "drained" }
   /** Ring and descriptors are unmapped: the Worker holds nothing of the device any more. */
   | { readonly kind: "gone" }
   /** Preparing or priming failed; nothing was served. */

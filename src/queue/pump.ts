@@ -8,12 +8,16 @@ import { describeQueueFailure, type Queue } from "./queue.ts";
 
 /**
  * Serves until the kernel takes the queue back or the server lets go of it; then every commit has
- * been submitted. Throws when the ring or the queue fails: its caller must end the process.
+ * been submitted. `onDrained` is called after every round that leaves a draining queue without work.
+ * Throws when the ring or the queue fails: its caller must end the process.
  */
-export function pump(ring: Ring, queue: Queue, progress: Progress): void {
+export function pump(ring: Ring, queue: Queue, progress: Progress, onDrained: () => void): void {
   let served: number;
   do {
-    while (!queue.finished) round(ring, queue, progress, 1);
+    while (!queue.finished) {
+      round(ring, queue, progress, 1);
+      if (queue.drained) onDrained();
+    }
     // The last commits leave. What has been delivered meanwhile, nobody else could answer any more.
     served = queue.served;
     round(ring, queue, progress, 0);

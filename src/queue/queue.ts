@@ -65,6 +65,7 @@ export class Queue implements QueueContext {
   private withTarget = 0;
   private ending = false;
   private draining = false;
+  private leaving = false;
 
   constructor(options: QueueOptions) {
     this.id = options.id;
@@ -114,14 +115,33 @@ export class Queue implements QueueContext {
     }
   }
 
-  /** From now on new requests are kept unstarted: the kernel delivers them again to the next server. */
+  /** From now on new requests are kept unstarted. */
   drain(): void {
     this.draining = true;
   }
 
+  /** Takes `drain` back: what was kept is started. */
+  stay(): void {
+    this.draining = false;
+    for (let tag = 0; tag < this.depth; tag++) {
+      if (this.owner[tag] === OWNER.kept) this.begin(tag);
+    }
+  }
+
+  /** Drains, and then is finished: the kernel delivers what was kept again, to the next server. */
+  leave(): void {
+    this.draining = true;
+    this.leaving = true;
+  }
+
+  /** True when new requests are kept and every earlier one has been answered. */
+  get drained(): boolean {
+    return this.draining && this.withTarget === 0;
+  }
+
   /** True when nothing is left to do: the kernel has taken its tags back, or we are letting go. */
   get finished(): boolean {
-    return (this.ending || this.draining) && this.withTarget === 0;
+    return (this.ending || this.leaving) && this.withTarget === 0;
   }
 
   /** For `ring.reap`. */
@@ -200,11 +220,7 @@ export class Queue implements QueueContext {
         this.owner[tag] = OWNER.kept;
         return;
       }
-      this.owner[tag] = OWNER.target;
-      this.withTarget = (this.withTarget + 1) | 0;
-      const refused = this.buffers.begin(tag);
-      if (refused < 0) this.complete(tag, refused);
-      else this.handler!.start(tag);
+      this.begin(tag);
     } else if (result === UBLK_IO_RES.NEED_GET_DATA) {
       // A write that asks for its buffer; it comes back with its data, or asks again.
       this.command(GET_DATA, tag, 0);
@@ -214,6 +230,14 @@ export class Queue implements QueueContext {
     } else if (this.failure === 0) {
       this.failure = result;
     }
+  }
+
+  private begin(tag: number): void {
+    this.owner[tag] = OWNER.target;
+    this.withTarget = (this.withTarget + 1) | 0;
+    const refused = this.buffers.begin(tag);
+    if (refused < 0) this.complete(tag, refused);
+    else this.handler!.start(tag);
   }
 
   private modeFailed(lo: number, result: number): void {

@@ -29,7 +29,7 @@ function play(rounds: readonly ((fake: FakeQueue) => void)[]) {
     },
     reap: () => rounds[waits.length - 1]?.(fake),
   } as unknown as Ring;
-  pump(ring, fake.queue, progress);
+  pump(ring, fake.queue, progress, () => {});
   return { waits, commits: submitted.map(({ tag }) => tag), left: fake.submitted() };
 }
 

@@ -36,6 +36,11 @@ export const subcommands: readonly Subcommand[] = [
     load: async (words) => (await import("./recover.ts")).recoverCommand(words),
   },
   {
+    name: "upgrade",
+    summary: "let a newer program take over a disk in use",
+    load: async () => command(await import("./upgrade.ts")),
+  },
+  {
     name: "list",
     summary: "show the disks, or one of them",
     load: async () => command(await import("./list.ts")),
@@ -64,6 +69,11 @@ export const subcommands: readonly Subcommand[] = [
     name: "update-size",
     summary: "give a live disk another size",
     load: async () => command(await import("./update-size.ts")),
+  },
+  {
+    name: "doctor",
+    summary: "look for what is wrong, and say what to do",
+    load: async () => command(await import("./doctor.ts")),
   },
   {
     name: "features",

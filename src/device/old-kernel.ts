@@ -1,0 +1,48 @@
+// What kernels before 6.16 need: they learn of a server's death from its commands and threads, not from
+// the release of its char device.
+
+import { writeFileSync } from "node:fs";
+
+import type { Control } from "../control/control.ts";
+import { close, pidfd_open } from "../ffi/libc.ts";
+import { UBLK_F } from "../ffi/ublk.ts";
+import type { WaitOptions } from "./attach.ts";
+import { within } from "./deadline.ts";
+import { diskName } from "./disk.ts";
+import { peek } from "./processes.ts";
+
+const POLLIN = 0x1;
+/** The block layer looks once a second at the most. */
+const IO_TIMEOUT_MS = 1000;
+
+/** QUIESCE came with the same Linux as the newer way. */
+const isOld = ({ features }: Control) => (features & UBLK_F.QUIESCE) === 0n;
+
+/**
+ * When every tag of a queue is with a server that dies, such a kernel has no command to cancel and
+ * hears of the death only when a request times out: 30 s, in which all I/O hangs. For a server that
+ * lives the driver starts the clock anew each time, so a short one does no harm.
+ * Source: ublk_timeout() in drivers/block/ublk_drv.c, Linux 6.12.
+ */
+export function noticeDeathSoon(control: Control, id: number): void {
+  if (!isOld(control)) return;
+  peek(() => writeFileSync(`/sys/block/${diskName(id)}/queue/io_timeout`, String(IO_TIMEOUT_MS)));
+}
+
+/** Such a kernel warns when it is asked for a device whose last server's threads still run. */
+export async function untilDead(
+  control: Control,
+  pid: number,
+  options: WaitOptions,
+): Promise<void> {
+  if (!isOld(control) || pid <= 0) return;
+  const { timeoutMs, signal } = options;
+  const pidfd = pidfd_open(pid, 0);
+  if (pidfd < 0) return;
+  const aborted = new Promise<void>((resolve) => {
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+  await within(timeoutMs, Promise.race([control.whenReady(pidfd, POLLIN), aborted]));
+  close(pidfd);
+  signal.throwIfAborted();
+}

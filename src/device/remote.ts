@@ -1,0 +1,110 @@
+// The daemon's ear: a socket in the run folder, over which another process of root's asks it to let
+// go of its device for a successor. One request a connection, one line of JSON each way.
+
+import { closeSync, openSync, unlinkSync } from "node:fs";
+import { basename, dirname } from "node:path";
+
+import { EXIT, messageOf, UblkError } from "../errors.ts";
+import { within } from "./deadline.ts";
+
+/** Asks the daemon to end what has begun and keep what is new, within this time, and then to go. */
+export interface LetGo {
+  readonly command: "let-go";
+  readonly drainTimeoutMs: number;
+  /** Only try whether all that has begun ends in time, and go on. */
+  readonly stays: boolean;
+}
+
+/** `ok` comes when every request that had begun is answered; the daemon is leaving then. */
+export type Answer = { readonly ok: true } | { readonly ok: false; readonly why: string };
+
+/** Hears requests until the process ends. A run folder without room must not end a server. */
+export function listen(path: string, onRequest: (request: LetGo) => Promise<Answer>): boolean {
+  try {
+    unlinkIfThere(path);
+    Bun.listen<{ text: string }>({
+      unix: short(path),
+      socket: {
+        open(socket) {
+          socket.data = { text: "" };
+        },
+        async data(socket, bytes) {
+          socket.data.text += bytes.toString("utf8");
+          const end = socket.data.text.indexOf("\n");
+          if (end < 0) return;
+          const line = socket.data.text.slice(0, end);
+          socket.end(`${JSON.stringify(await answer(line, onRequest))}\n`);
+        },
+      },
+    });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function answer(
+  line: string,
+  onRequest: (request: LetGo) => Promise<Answer>,
+): Promise<Answer> {
+  try {
+    const request = JSON.parse(line) as LetGo;
+    if (request.command === "let-go" && request.drainTimeoutMs >= 0)
+      return await onRequest(request);
+    return { ok: false, why: `unknown request: ${line}` };
+  } catch (error) {
+    return { ok: false, why: messageOf(error) };
+  }
+}
+
+/** Sends one request. Throws UblkError when nobody hears it, or no answer comes in time. */
+export async function ask(path: string, request: LetGo, timeoutMs: number): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  let text = "";
+  const deaf = (why: string) =>
+    new UblkError(`The server does not hear us at "${path}": ${why}`, {
+      hint: "its disk goes on being served; end it and recover instead (kill -9, then recover)",
+    });
+  try {
+    await Bun.connect<undefined>({
+      unix: short(path),
+      socket: {
+        open(socket) {
+          socket.write(`${JSON.stringify(request)}\n`);
+        },
+        data(_socket, bytes) {
+          text += bytes.toString("utf8");
+          if (text.includes("\n")) resolve(JSON.parse(text) as Answer);
+        },
+        close() {
+          reject(deaf("it hung up"));
+        },
+      },
+    });
+  } catch (cause) {
+    throw deaf(messageOf(cause));
+  }
+  const answered = await within(timeoutMs, promise);
+  if (answered !== "late") return answered;
+  throw new UblkError("The server does not say whether it lets go", {
+    exitCode: EXIT.timedOut,
+    hint: "see its log, and: ublk-bun list",
+  });
+}
+
+/** A socket's path has at most 107 bytes: through the open folder it is short enough. */
+function short(path: string): string {
+  if (Buffer.byteLength(path) < 100) return path;
+  const folder = openSync(dirname(path), "r");
+  // Open for as long as somebody may need it: a process has one such socket.
+  setTimeout(() => closeSync(folder), 10_000).unref();
+  return `/proc/self/fd/${folder}/${basename(path)}`;
+}
+
+function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}

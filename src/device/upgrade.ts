@@ -1,0 +1,193 @@
+// upgrade: another server process, of the same or of a newer version, takes a live device over.
+//
+// The successor gets ready while the old server serves. Then it is told to go, and asks the kernel for
+// the device again and again; only then is the old one asked to let go. Whoever dies between: either
+// the old one serves on, or the successor takes over.
+
+import type { DevInfo } from "../control/commands/dev-info.ts";
+import { getDevInfo, quiesceDev } from "../control/commands/index.ts";
+import { EXIT, messageOf, UblkError } from "../errors.ts";
+import { close, O, open } from "../ffi/libc.ts";
+import { UBLK_F } from "../ffi/ublk.ts";
+import { log } from "../log.ts";
+import { type BeginOptions, recoverLocked } from "./begin.ts";
+import { within } from "./deadline.ts";
+import { diskPath } from "./disk.ts";
+import { assertOurs } from "./identity.ts";
+import { serverPid } from "./inspect.ts";
+import { recoveryOf } from "./recovery.ts";
+import { ask } from "./remote.ts";
+import type { DeviceLock } from "./store.ts";
+import { Successor } from "./successor.ts";
+
+export interface UpgradeOptions extends Omit<BeginOptions, "foreground"> {
+  /** The program that is to serve from now on; undefined: this one. */
+  readonly binary: string | undefined;
+  /** How long what has begun may take; then the old server goes on. */
+  readonly drainTimeoutMs: number;
+  /** Also where requests may fail meanwhile. */
+  readonly allowErrors: boolean;
+}
+
+export interface Upgraded {
+  readonly id: number;
+  readonly oldPid: number;
+  readonly serverPid: number;
+  /** From the moment the old server is asked to let go until the new one serves. */
+  readonly pauseMs: number;
+}
+
+/** Throws UblkError; the old server goes on serving then, or the error says what became of the disk. */
+export async function upgradeDevice(id: number, options: UpgradeOptions): Promise<Upgraded> {
+  const { control, store, timeoutMs, drainTimeoutMs } = options;
+  const before = await control.run(getDevInfo, id, undefined);
+  assertUpgradable(before, options);
+  using lock = store.lock(id, "upgrade");
+  const info = await control.run(getDevInfo, id, undefined);
+  assertUpgradable(info, options);
+  const oldPid = serverPid(info);
+  // Held open: by the time it is needed its file may have been replaced, and its process be gone.
+  const oldProgram = open(`/proc/${oldPid}/exe`, O.RDONLY | O.CLOEXEC);
+  try {
+    const successor = await Successor.start({
+      id,
+      store,
+      timeoutMs: timeoutMs + drainTimeoutMs,
+      liburing: options.liburing || (store.load(id)?.liburing ?? ""),
+      lock,
+      role: "successor",
+      ...(options.binary === undefined ? {} : { program: options.binary }),
+    });
+    const program = oldProgram < 0 ? undefined : `/proc/${process.pid}/fd/${oldProgram}`;
+    const pauseMs = await handOver(info, successor, options, { lock, program });
+    return { id, oldPid, serverPid: successor.pid, pauseMs };
+  } finally {
+    if (oldProgram >= 0) close(oldProgram);
+  }
+}
+
+/** No signal stops us half-way. */
+const onSignal = () => log.info("the hand-over has begun: it is finished first");
+
+async function handOver(
+  info: DevInfo,
+  successor: Successor,
+  options: UpgradeOptions,
+  old: { readonly lock: DeviceLock; readonly program: string | undefined },
+): Promise<number> {
+  const { timeoutMs, drainTimeoutMs } = options;
+  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
+  try {
+    if (needsQuiesce(info)) await quiesce(info, options);
+    await successor.go();
+    const began = performance.now();
+    await letGo(info, options, successor);
+    const live = await within(timeoutMs, successor.live());
+    if (live !== "late") return performance.now() - began;
+    throw new UblkError(`The new server, pid ${successor.pid}, does not take over`, {
+      exitCode: EXIT.timedOut,
+    });
+  } catch (error) {
+    successor.abandon();
+    await within(drainTimeoutMs, successor.exited);
+    throw await recoveredByOld(error, info, options, old);
+  } finally {
+    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+  }
+}
+
+/** Asks the old server to let go; while it drains, the new one may fail already. */
+async function letGo(info: DevInfo, options: UpgradeOptions, successor: Successor): Promise<void> {
+  try {
+    await askToLetGo(info.id, options, { stays: false, died: successor.exited });
+  } catch (error) {
+    // Once it is quiesced it goes by itself, perhaps before it hears us.
+    if (!needsQuiesce(info)) throw error;
+  }
+}
+
+async function askToLetGo(
+  id: number,
+  { store, timeoutMs, drainTimeoutMs }: UpgradeOptions,
+  { stays, died }: { readonly stays: boolean; readonly died?: Promise<number> },
+): Promise<void> {
+  const request = { command: "let-go", drainTimeoutMs, stays } as const;
+  const asked = ask(store.socketPath(id), request, drainTimeoutMs + timeoutMs);
+  const answer = await Promise.race([asked, ...(died === undefined ? [] : [died])]);
+  if (typeof answer === "number") return; // What the new server died of is for live() to tell.
+  if (answer.ok) return;
+  throw new UblkError(`The server of ${diskPath(id)} does not let go: ${answer.why}`, {
+    exitCode: EXIT.timedOut,
+    hint: "it goes on serving, nothing was changed; a longer time: --drain-timeout",
+  });
+}
+
+/**
+ * Without reissue, what a dying server leaves undone fails: the kernel must hold new requests back
+ * before the old server stops beginning any. There is no way back from that, so it is tried first
+ * whether what has begun ends in time.
+ */
+async function quiesce(info: DevInfo, options: UpgradeOptions): Promise<void> {
+  await askToLetGo(info.id, options, { stays: true });
+  await options.control.run(quiesceDev, info.id, { timeoutMs: options.drainTimeoutMs });
+}
+
+const needsQuiesce = (info: DevInfo) => recoveryOf(info.flags) === "queue" && canQuiesce(info);
+
+/** With UBLK_F_BATCH_IO, Linux 7.3 fails what it should hold. */
+const canQuiesce = ({ flags }: DevInfo) =>
+  (flags & UBLK_F.QUIESCE) !== 0n && (flags & UBLK_F.BATCH_IO) === 0n;
+
+function assertUpgradable(info: DevInfo, { store, allowErrors }: UpgradeOptions): void {
+  const { id } = info;
+  assertOurs(store.load(id), info, "nothing was changed");
+  if (info.state !== "LIVE" || serverPid(info) < 0) {
+    throw new UblkError(`Device ${id} has no server that could hand it over: it is ${info.state}`, {
+      exitCode: EXIT.notRecoverable,
+      hint: info.state === "DEAD" ? `run: ublk-bun del ${id}` : `run: ublk-bun recover ${id}`,
+    });
+  }
+  const recovery = recoveryOf(info.flags);
+  if (recovery === "none") {
+    throw new UblkError(`Device ${id} was added without recovery: it cannot change its server`, {
+      exitCode: EXIT.notSupported,
+      hint: "delete it and add it again with --recovery=reissue",
+    });
+  }
+  if (recovery === "reissue" || allowErrors || needsQuiesce(info)) return;
+  throw new UblkError(
+    `Device ${id} has --recovery=${recovery}: requests that come during the hand-over would fail`,
+    {
+      exitCode: EXIT.notSupported,
+      hint: "use --allow-errors if that is acceptable; with --recovery=reissue nothing fails",
+    },
+  );
+}
+
+/** The error to throw; where the disk is without a server, the old program serves it again first. */
+async function recoveredByOld(
+  error: unknown,
+  info: DevInfo,
+  options: UpgradeOptions,
+  { lock, program }: { readonly lock: DeviceLock; readonly program: string | undefined },
+): Promise<unknown> {
+  const { id } = info;
+  const now = await options.control.run(getDevInfo, id, undefined);
+  if (now.state === "LIVE" && serverPid(now) > 0) return error;
+  const why = messageOf(error);
+  try {
+    const record = options.store.load(id)!;
+    const other = program === undefined ? {} : { program };
+    const how = { foreground: false, force: false, once: {}, isChanged: false } as const;
+    await recoverLocked(record, lock, { ...options, ...how, ...other });
+  } catch (second) {
+    return new UblkError(
+      `${why}; and the old program could not take ${diskPath(id)} back: ${messageOf(second)}`,
+      { cause: error, hint: `its I/O waits; run: ublk-bun recover ${id}` },
+    );
+  }
+  return new UblkError(`${why}; the old program serves ${diskPath(id)} again`, {
+    cause: error,
+    hint: "nothing was lost",
+  });
+}

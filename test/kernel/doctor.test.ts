@@ -1,0 +1,64 @@
+// doctor: finds what is wrong with the devices of a host, and says what to do.
+
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+
+import { recordPath, recordText } from "../support/crash.ts";
+import { leftovers, TestDevice, ublk, ublkOk } from "../support/program.ts";
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+interface Found {
+  readonly check: string;
+  readonly what: string;
+  readonly remedy: string;
+  readonly fixed: boolean;
+}
+
+async function findings(...words: string[]): Promise<{ exitCode: number; found: Found[] }> {
+  const { exitCode, stdout } = await ublk("doctor", "--json", ...words);
+  return { exitCode, found: JSON.parse(stdout) as Found[] };
+}
+
+test("a healthy host, with and without a served disk: nothing is wrong", async () => {
+  expect(await ublkOk("doctor")).toBe("nothing is wrong\n");
+  await using device = await TestDevice.add("null", "-n0");
+  expect(await ublkOk("doctor")).toBe("nothing is wrong\n");
+  expect(device.id).toBe(0);
+});
+
+test("a disk without a server is named with the command that brings it back, which works", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  await device.killServer();
+  await device.untilState("QUIESCED");
+  const { exitCode, found } = await findings("--fix");
+  expect(exitCode).toBe(1);
+  expect(found).toEqual([
+    {
+      check: "orphaned",
+      what: expect.stringContaining("Device 0 is QUIESCED and has no server"),
+      remedy: "run: ublk-bun recover 0",
+      fixed: false,
+    },
+  ]);
+  await ublkOk("recover", "0");
+  expect(await ublkOk("doctor")).toBe("nothing is wrong\n");
+});
+
+test("records of another boot and orphaned locks are found, and removed by --fix alone", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  const old = { ...JSON.parse(recordText(0)), id: 5, bootId: "another-boot" };
+  writeFileSync(recordPath(5), JSON.stringify(old), { mode: 0o600 });
+  writeFileSync("/run/ublk-bun/6.lock", "99999999 add");
+  writeFileSync("/run/ublk-bun/7.json.99999999.tmp", "{");
+  const checks = ({ found }: { found: Found[] }) => found.map(({ check }) => check);
+  const before = await findings();
+  expect(before.exitCode).toBe(1);
+  expect(checks(before)).toEqual(["record", "leftover", "leftover"]);
+  expect(existsSync(recordPath(5))).toBe(true);
+  const fixed = await findings("--fix");
+  expect(fixed.exitCode).toBe(0);
+  expect(fixed.found.every((each) => each.fixed)).toBe(true);
+  expect(await ublkOk("doctor")).toBe("nothing is wrong\n");
+  expect(JSON.parse(readFileSync(recordPath(0), "utf8")).id).toBe(device.id);
+});

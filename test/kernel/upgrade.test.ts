@@ -1,0 +1,198 @@
+// upgrade: another server process takes a disk over while it is in use.
+
+import { afterEach, expect, test } from "bun:test";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from "node:fs";
+
+import { ddWords, inFlight, readBlock, recordText, start } from "../support/crash.ts";
+import {
+  hasFeature,
+  leftovers,
+  program,
+  run,
+  TestDevice,
+  ublk,
+  ublkOk,
+  until,
+} from "../support/program.ts";
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+/**
+ * Reads and writes at a depth that keeps whole queues busy, for as long as it is told to; its end is
+ * fio's status, 0 unless a request failed.
+ */
+function keepBusy(path: string) {
+  const words = `--name=job --filename=${path} --rw=randrw --bs=4k --direct=1 --size=1g
+    --ioengine=libaio --iodepth=64 --numjobs=2 --group_reporting --number_ios=2000`;
+  const over = { isOver: false };
+  const work = (async () => {
+    for (;;) {
+      const { exitCode, stdout, stderr } = await run(["fio", ...words.split(/\s+/)]);
+      if (exitCode !== 0 || over.isOver)
+        return { exitCode, output: exitCode === 0 ? "" : stdout + stderr };
+    }
+  })();
+  return {
+    end: async () => {
+      over.isOver = true;
+      expect(await work).toEqual({ exitCode: 0, output: "" });
+    },
+  };
+}
+
+test("five upgrades under I/O: a new server each time, no error, the pause is told", async () => {
+  const folder = mkdtempSync("/tmp/upgrade-");
+  const newer = `${folder}/ublk-bun-newer`;
+  copyFileSync(program, newer);
+  await using device = await TestDevice.add("null", "-n0", "-q2");
+  const fio = keepBusy(device.path);
+  await until("fio's requests", () => inFlight(0) > 0);
+  for (let round = 1; round <= 5; round++) {
+    const oldPid = await device.serverPid();
+    const binary = round === 3 ? ["--binary", newer] : [];
+    const upgraded = JSON.parse(await ublkOk("upgrade", "0", "--json", ...binary));
+    expect(upgraded).toEqual({
+      id: 0,
+      oldPid,
+      serverPid: await device.serverPid(),
+      pauseMs: expect.any(Number),
+    });
+    expect(upgraded.serverPid).not.toBe(oldPid);
+    await until(
+      "the old server is gone",
+      async () => (await run(["kill", "-0", `${oldPid}`])).exitCode !== 0,
+    );
+    if (round === 3) expect(readlinkSync(`/proc/${upgraded.serverPid}/exe`)).toBe(newer);
+  }
+  expect((await device.report()).restarts).toBe(5);
+  await fio.end();
+});
+
+test("a request that does not end: 124, and the old server starts what it had kept", async () => {
+  await using device = await TestDevice.add("fault_inject", "-n0", "-d4", "--fault=swallow");
+  const pid = await device.serverPid();
+  await using stuck = start(...ddWords(device.path, 262_144));
+  await until("the stuck request", () => inFlight(0) === 1);
+  const upgrading = ublk("upgrade", "0", "--drain-timeout", "2s");
+  // These arrive while the server drains, or before: in either case they are answered.
+  const reads = Array.from({ length: 3 }, (_, block) => readBlock(device.path, block));
+  const { exitCode, stderr } = await upgrading;
+  await Promise.all(reads);
+  expect(stderr).toContain("did not end within 2 s");
+  expect(exitCode).toBe(124);
+  expect(await device.serverPid()).toBe(pid);
+  await readBlock(device.path, 9);
+  expect(stuck.running).toBeTrue();
+  // First of all: dd cannot end before its disk does.
+  await device[Symbol.asyncDispose]();
+});
+
+test("a new program that fails before its moment changes nothing", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  const [pid, record] = [await device.serverPid(), recordText(0)];
+  for (const [binary, code, words] of [
+    ["/bin/true", 1, "exit code 0"],
+    ["/bin/false", 1, "exit code 1"],
+    ["/nowhere/ublk-bun", 2, "cannot be run"],
+    ["/etc/passwd", 2, "cannot be run"],
+  ] as const) {
+    const refused = await ublk("upgrade", "0", "--binary", binary);
+    expect(refused.stderr).toContain(words);
+    expect(refused.exitCode).toBe(code);
+  }
+  expect(await device.serverPid()).toBe(pid);
+  expect(recordText(0)).toBe(record);
+  await readBlock(device.path);
+});
+
+test("a new program that dies at its moment: the old one serves again, no I/O is lost", async () => {
+  await using device = await TestDevice.add("null", "-n0", "-q2");
+  const oldPid = await device.serverPid();
+  const exe = readlinkSync(`/proc/${oldPid}/exe`);
+  const impostor = `${mkdtempSync("/tmp/upgrade-")}/impostor`;
+  // It says that it is ready, hears its moment, waits until the old server has gone, and dies.
+  writeFileSync(
+    impostor,
+    `#!/bin/sh\necho '{"kind":"ready"}' >&3\nread moment\n` +
+      `while kill -0 ${oldPid} 2>/dev/null; do sleep 0.05; done\nexit 9\n`,
+  );
+  chmodSync(impostor, 0o755);
+  const fio = keepBusy(device.path);
+  await until("fio's requests", () => inFlight(0) > 0);
+  const { exitCode, stderr } = await ublk("upgrade", "0", "--binary", impostor);
+  expect(stderr).toContain("the old program serves /dev/ublkb0 again");
+  expect(exitCode).toBe(1);
+  const pid = await device.serverPid();
+  expect(pid).not.toBe(oldPid);
+  expect(readlinkSync(`/proc/${pid}/exe`)).toBe(exe);
+  await fio.end();
+});
+
+test("--recovery=queue: with QUIESCE_DEV no request fails; without it, refused with 4", async () => {
+  await using device = await TestDevice.add("null", "-n0", "-q2", "--recovery=queue");
+  const pid = await device.serverPid();
+  if (!(await hasFeature("QUIESCE"))) {
+    const refused = await ublk("upgrade", "0");
+    expect(refused.stderr).toContain("--recovery=queue");
+    expect(refused.exitCode).toBe(4);
+    expect(await device.serverPid()).toBe(pid);
+    await ublkOk("upgrade", "0", "--allow-errors");
+    expect(await device.serverPid()).not.toBe(pid);
+    return;
+  }
+  const fio = keepBusy(device.path);
+  await until("fio's requests", () => inFlight(0) > 0);
+  for (let round = 0; round < 3; round++) await ublkOk("upgrade", "0");
+  await fio.end();
+});
+
+test("what cannot be handed over is refused, and goes on being served", async () => {
+  await using none = await TestDevice.add("null", "-n0", "--recovery=none");
+  const pid = await none.serverPid();
+  const refused = await ublk("upgrade", "0");
+  expect(refused.stderr).toContain("without recovery");
+  expect(refused.exitCode).toBe(4);
+  expect(await none.serverPid()).toBe(pid);
+  expect((await ublk("upgrade", "7")).exitCode).toBe(3);
+  expect((await ublk("upgrade")).exitCode).toBe(2);
+  expect((await ublk("upgrade", "0", "--all")).exitCode).toBe(2);
+
+  await using orphan = await TestDevice.add("null", "-n1");
+  await orphan.killServer();
+  await orphan.untilState("QUIESCED");
+  const orphaned = await ublk("upgrade", "1");
+  expect(orphaned.stderr).toContain("run: ublk-bun recover 1");
+  expect(orphaned.exitCode).toBe(6);
+});
+
+test("--all: every served disk of ours, one after the other; a failure does not stop it", async () => {
+  await using first = await TestDevice.add("null", "-n0");
+  await using none = await TestDevice.add("null", "-n1", "--recovery=none");
+  await using last = await TestDevice.add("null", "-n2");
+  const before = [await first.serverPid(), await none.serverPid(), await last.serverPid()];
+  const { exitCode, stdout, stderr } = await ublk("upgrade", "--all");
+  expect(stdout).toMatch(/^\/dev\/ublkb0: .*pause \d+ ms\n\/dev\/ublkb2: .*pause \d+ ms\n$/);
+  expect(stderr).toContain("device 1");
+  expect(exitCode).toBe(4);
+  const after = [await first.serverPid(), await none.serverPid(), await last.serverPid()];
+  expect(after.map((pid, i) => pid === before[i])).toEqual([false, true, false]);
+});
+
+test("a queue whose every request is with the server: its death is noticed within seconds", async () => {
+  await using device = await TestDevice.add("fault_inject", "-n0", "-d1", "--fault=swallow");
+  await using stuck = start(...ddWords(device.path, 262_144));
+  await until("the stuck request", () => inFlight(0) === 1);
+  const timeout = readFileSync("/sys/block/ublkb0/queue/io_timeout", "utf8").trim();
+  expect(timeout).toBe((await hasFeature("QUIESCE")) ? "30000" : "1000");
+  await device.killServer();
+  await until("QUIESCED", async () => (await device.report()).state === "QUIESCED", 15_000);
+  expect(stuck.running).toBeTrue();
+  await device[Symbol.asyncDispose]();
+});
