@@ -90,7 +90,7 @@ export async function addDevice(wish: AddWish, options: AddOptions): Promise<Lau
 
 /** Serves a device again whose server is gone; returns when its disk can be read. */
 export async function recoverDevice(id: number, options: RecoverOptions): Promise<Launched> {
-  const { control, store, once } = options;
+  const { store, once } = options;
   await recoverable(id, { ...options, note: silent });
   store.prepare();
   using lock = store.lock(id, "recover");
