@@ -73,7 +73,7 @@ test("when letting go, new requests are kept for the next server", () => {
   const started: number[] = [];
   fake.prime({ ...keep, start: (tag) => void started.push(tag) });
   fake.deliver(0, READ);
-  fake.queue.leave();
+  fake.wake();
   fake.deliver(1, READ);
   expect(started).toEqual([0]);
   expect(fake.queue.finished).toBe(false);
@@ -128,4 +128,20 @@ test("in any order, each delivered request is committed exactly once", () => {
       ).toEqual([tag]);
     }
   }
+});
+
+test("a queue that drains keeps what is new, and starts it when it is to stay", () => {
+  const fake = new FakeQueue({ id: 0, depth: 3 });
+  const started: number[] = [];
+  fake.prime({ ...keep, start: (tag) => void started.push(tag) });
+  fake.deliver(0, READ);
+  fake.queue.drain();
+  expect(fake.queue.drained).toBe(false);
+  fake.deliver(1, READ);
+  fake.queue.complete(0, 8192);
+  expect(fake.queue.drained).toBe(true);
+  expect(fake.queue.finished).toBe(false);
+  fake.queue.stay();
+  expect(started).toEqual([0, 1]);
+  expect(fake.queue.drained).toBe(false);
 });

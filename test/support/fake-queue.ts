@@ -82,7 +82,7 @@ export class FakeQueue {
       charFd: CHAR_FD,
       descriptors: descriptors as unknown as Descriptors,
       buffers,
-      onWake: () => this.queue.drain(),
+      onWake: () => this.queue.leave(),
       onNote: (text) => this.notes.push(text),
     });
   }
