@@ -57,7 +57,7 @@ for (const mode of modes) {
         mode,
         "--io-buf-size=1M",
       );
-      await verify(device.path, 4);
+      await verify(device.path, 2);
       await runOk("cmp", device.path, file);
     }
     await runOk("rm", file);

@@ -51,7 +51,7 @@ test("twenty disks of five kinds, I/O on all at once, then del --all", async () 
     "--ioengine=libaio",
     "--iodepth=8",
     "--bs=4k",
-    "--number_ios=300",
+    "--number_ios=100",
     ...jobs,
   );
 
