@@ -1,0 +1,174 @@
+// stripe on a real kernel: each mode, its layout as others read it, a file system, dead servers.
+
+import { afterAll, afterEach, expect, test } from "bun:test";
+import { mkdirSync, readFileSync, rmdirSync, statSync, truncateSync, unlinkSync } from "node:fs";
+
+import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
+import { LoopDevice, Scratch } from "../support/scratch.ts";
+import { dataModes, verifyMixed, verifyThroughKills } from "../support/verify.ts";
+
+const MIB = 1024 ** 2;
+const KIB = 1024;
+
+const scratch = await Scratch.make(["mkfs.ext4", "-q"], 512 * MIB);
+
+afterEach(() => expect(leftovers()).toEqual([]));
+afterAll(() => scratch[Symbol.asyncDispose]());
+
+/** Empty members, gone with the scope. */
+function members(count: number, sizeBytes: number) {
+  const files = Array.from({ length: count }, (_, n) => scratch.file(`member${n}`, sizeBytes));
+  return {
+    files,
+    words: files.flatMap((file) => ["-f", file]),
+    [Symbol.dispose]: () => files.forEach((file) => unlinkSync(file)),
+  };
+}
+
+/** The disk as its members' files have it, put together here, where the server has no part in it. */
+function assemble(files: readonly string[], chunkBytes: number): Buffer {
+  const parts = files.map((file) => readFileSync(file));
+  const rows = Math.floor(Math.min(...parts.map(({ length }) => length)) / chunkBytes);
+  return Buffer.concat(
+    Array.from({ length: rows }, (_, row) =>
+      parts.map((bytes) => bytes.subarray(row * chunkBytes, (row + 1) * chunkBytes)),
+    ).flat(),
+  );
+}
+
+async function expectLayout(path: string, files: readonly string[], chunkBytes: number) {
+  await runOk("blockdev", "--flushbufs", path);
+  expect(Buffer.compare(readFileSync(path), assemble(files, chunkBytes))).toBe(0);
+}
+
+for (const mode of await dataModes()) {
+  test(`${mode}: random writes of 512 bytes to 1 MiB are read back, and lie where they belong`, async () => {
+    // Three, so that a row is no power of two; small chunks, so that most requests are vectored.
+    using three = members(3, 8 * MIB + 5000);
+    const words = ["--chunk-size=4KiB", "-q4", "--io-buf-size=1M", mode];
+    await using device = await TestDevice.add("stripe", "-n0", ...words, ...three.words);
+    expect((await device.report()).sizeBytes).toBe(3 * (8 * MIB + 4096));
+    await verifyMixed(device.path, 4);
+    await expectLayout(device.path, three.files, 4 * KIB);
+  });
+}
+
+test("two members and the default chunk, buffered too", async () => {
+  for (const words of [[], ["--buffered-io"], ["--chunk-size=512KiB"]]) {
+    using two = members(2, 12 * MIB);
+    await using device = await TestDevice.add("stripe", "-n0", "-q2", ...words, ...two.words);
+    await verifyMixed(device.path, 2);
+    const chunkBytes = words[0] === "--chunk-size=512KiB" ? 512 * KIB : 64 * KIB;
+    await expectLayout(device.path, two.files, chunkBytes);
+  }
+});
+
+test("verified writes go on through kills and recoveries", async () => {
+  using four = members(4, 6 * MIB);
+  const words = ["-q2", "--chunk-size=16KiB", ...four.words];
+  await using device = await TestDevice.add("stripe", "-n0", ...words);
+  await verifyThroughKills(device, 4);
+  await expectLayout(device.path, four.files, 16 * KIB);
+});
+
+test("ext4 on it keeps 1,000 files over umount, fsck, and a new server", async () => {
+  using three = members(3, 32 * MIB);
+  await using device = await TestDevice.add("stripe", "-n0", ...three.words);
+  await runOk("mkfs.ext4", "-q", device.path);
+  const folder = "/tmp/ublk-bun-mounted";
+  mkdirSync(folder, { recursive: true });
+  const mounted = async (...script: string[]) => {
+    await runOk("mount", device.path, folder);
+    try {
+      return await runOk("sh", "-c", `cd ${folder} && ${script.join(" && ")}`);
+    } finally {
+      await runOk("umount", folder);
+    }
+  };
+  const make = `i=0; while [ $i -lt 1000 ]; do
+    head -c $((i * 37 + 1)) /dev/urandom > file$i; i=$((i + 1)); done`;
+  await mounted(make, "sha256sum file* > sums", "sync");
+  await runOk("fsck.ext4", "-fn", device.path);
+  await mounted("sha256sum --quiet -c sums", "test $(wc -l < sums) = 1000");
+  await device.killServer();
+  await ublkOk("recover", "0", "--quiet");
+  await mounted("sha256sum --quiet -c sums");
+  rmdirSync(folder);
+});
+
+test("block devices of two block sizes: the larger one counts; discards and zeroes reach all", async () => {
+  await using one = await LoopDevice.attach(16 * MIB, "--sector-size=4096");
+  await using two = await LoopDevice.attach(16 * MIB);
+  const words = ["-f", one.path, "-f", two.path];
+  await using device = await TestDevice.add("stripe", "-n0", ...words);
+  const { logicalBlockBytes, sizeBytes } = await device.report();
+  expect({ logicalBlockBytes, sizeBytes }).toEqual({
+    logicalBlockBytes: 4096,
+    sizeBytes: 32 * MIB,
+  });
+  const noise = ["if=/dev/urandom", `of=${device.path}`, "bs=1M", "count=32", "oflag=direct"];
+  await runOk("dd", ...noise, "status=none");
+  const before = readFileSync(device.path);
+  // Neither begins nor ends with a chunk.
+  const ranges = [
+    { from: MIB + 4096, length: 3 * MIB + 8192, words: [] },
+    { from: 9 * MIB - 4096, length: 2 * MIB + 4096, words: ["-z"] },
+  ];
+  for (const { from, length, words: how } of ranges) {
+    await runOk("blkdiscard", ...how, "-o", String(from), "-l", String(length), device.path);
+    before.fill(0, from, from + length);
+  }
+  await runOk("blockdev", "--flushbufs", device.path);
+  expect(Buffer.compare(readFileSync(device.path), before)).toBe(0);
+});
+
+test("discards punch every member", async () => {
+  using two = members(2, 8 * MIB);
+  await using device = await TestDevice.add("stripe", "-n0", ...two.words);
+  const used = () => two.files.map((file) => statSync(file).blocks * 512);
+  const noise = ["if=/dev/urandom", `of=${device.path}`, "bs=1M", "count=16", "oflag=direct"];
+  await runOk("dd", ...noise, "status=none");
+  for (const bytes of used()) expect(bytes).toBeGreaterThanOrEqual(8 * MIB);
+  await runOk("blkdiscard", "-o", String(4 * MIB), "-l", String(8 * MIB), device.path);
+  for (const bytes of used()) expect(bytes).toBeLessThanOrEqual(4 * MIB + 65536);
+});
+
+test("a member that shrinks: EIO where it is missing, data where it is not, the server lives", async () => {
+  using two = members(2, 8 * MIB);
+  await using device = await TestDevice.add("stripe", "-n0", ...two.words);
+  truncateSync(two.files[1]!, MIB);
+  const read = (skip: number) =>
+    run([
+      "dd",
+      `if=${device.path}`,
+      "of=/dev/null",
+      "bs=64k",
+      "count=1",
+      `skip=${skip}`,
+      "iflag=direct",
+    ]);
+  // Chunks are dealt out in turn: 8 MiB into the disk both have 4 MiB.
+  expect((await read(128)).exitCode).toBe(0);
+  const failed = await read(129);
+  expect(failed.stderr).toContain("Input/output error");
+  expect(failed.exitCode).toBe(1);
+  expect((await device.report()).state).toBe("LIVE");
+});
+
+test("what makes no stripe is refused, and nothing is left of it", async () => {
+  using two = members(2, 8 * MIB);
+  const [one = "", other = ""] = two.files;
+  const refused = async (...words: string[]) => {
+    const { exitCode, stderr } = await ublk("add", "stripe", "-n0", ...words);
+    return `${exitCode}: ${stderr}`;
+  };
+  expect(await refused("-f", one)).toMatch(/^2: .*2 to 32 members, not 1/);
+  expect(await refused("-f", one, "-f", one)).toMatch(/^2: .*given twice/);
+  expect(await refused("-f", one, "-f", `${other}.gone`)).toMatch(/^1: .*ENOENT/);
+  expect(await refused(...two.words, "--chunk-size=3000")).toMatch(/^2: .*power of two/);
+  await using device = await TestDevice.add("stripe", "-n0", ...two.words);
+  const again = await ublk("add", "loop", "-n1", "-f", other);
+  expect(again.stderr).toContain("device 0");
+  expect(again.exitCode).toBe(5);
+  expect((await device.report()).state).toBe("LIVE");
+});
