@@ -240,7 +240,7 @@ export class StripeQueue implements RingHandler {
     if (isRead && !this.isShrinkNoted) {
       this.isShrinkNoted = true;
       const file = this.options.files[member]!;
-      this.queue.note(`${file} ends too early: it has shrunk; answered with EIO`);
+      this.queue.note(`${file} has shrunk: what is read beyond its end fails with EIO`);
     }
     // Never what the memory held before.
     this.ended(tag, -ERRNO.EIO);
