@@ -48,6 +48,8 @@ export interface BeginOptions {
 export interface AddOptions extends BeginOptions {
   /** Also over files that another device uses. */
   readonly force: boolean;
+  /** False: returns before the disk has been read, for targets that are slow on purpose. */
+  readonly waits?: boolean;
 }
 
 export interface RecoverOptions extends AddOptions {

@@ -31,6 +31,8 @@ export interface LaunchOptions {
   readonly store: Store;
   readonly control: Control;
   readonly foreground: boolean;
+  /** False: does not read the disk before it returns. */
+  readonly waits?: boolean;
   /** The device's lock, where its id is known beforehand. */
   readonly lock: DeviceLock | undefined;
   readonly interrupt: Interrupt;
@@ -62,7 +64,7 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
     if (report?.kind === "live" && !(await isTakenBack(daemon.process, options))) {
       // It stays, whatever signal comes now: somebody may have the disk open already.
       interrupt.daemonIsLive({ foreground });
-      if (await isReadable(report.id, daemon.process, options)) {
+      if (options.waits === false || (await isReadable(report.id, daemon.process, options))) {
         return { id: report.id, exited: daemon.process.exited };
       }
     }

@@ -91,6 +91,12 @@ test("--die-after N: its server is gone, its disk waits, the next server goes on
   expect({ state, restarts }).toEqual({ state: "LIVE", restarts: 1 });
 });
 
+test("add --no-wait returns while the disk's first read is far from answered", async () => {
+  const slow = ["--delay-us", "600000000", "--no-wait"];
+  await using device = await TestDevice.add("fault_inject", "-n0", "-q2", ...slow);
+  expect((await device.report()).state).toBe("LIVE");
+});
+
 test("add --die-after 1 and --die-during-fetch 1: add says so, nothing is left", async () => {
   const fetch = forgives ? [["--die-during-fetch=1", "-q2"]] : [];
   for (const words of [["--die-after=1"], ...fetch]) {

@@ -37,8 +37,8 @@ test.each([
   ],
   ["add -t null -q 3 --nthreads 3 --quiet --debug_mask ff --no_ublk_fixed_fd", "-q 3"],
   ["add -t loop FILE", "-f FILE"],
-  ["add -t stripe --chunk_size 8192 A B", "--chunk-size 8192 -f A -f B"],
-  ["add -t fault_inject -q 1 -d 1 --delay_us 60000000", "--delay-us 60000000"],
+  ["add -t stripe --chunk_size 8192 A B", "--chunk-size 8192 --force -f A -f B"],
+  ["add -t fault_inject -q 1 -d 1 --delay_us 60000000", "--delay-us 60000000 --no-wait"],
   [
     "recover -n 0 --foreground -t fault_inject --die_during_fetch 1",
     "recover 0 --die-during-fetch 1",

@@ -97,6 +97,11 @@ export const addArgs = {
     default: "30s",
   },
   force: { type: "boolean", description: "also over a file or device that is in use" },
+  wait: {
+    type: "boolean",
+    description: "return when the disk can be read; --no-wait: when it is there",
+    default: true,
+  },
   ...launchArgs,
   ...jsonArg,
   ...commonArgs,
@@ -121,7 +126,8 @@ export function addCommand(words: readonly string[]): CommandDef {
 async function add(target: Target, args: ParsedArgs<typeof addArgs>): Promise<void> {
   const wish = readWish(target, args);
   using session = await openSession(args);
-  const options = { ...session, foreground: args.foreground === true, force: args.force === true };
+  const { foreground, force, wait: waits } = args;
+  const options = { ...session, foreground: foreground === true, force: force === true, waits };
   await finishLaunch(await addDevice(wish, options), session, args);
 }
 

@@ -34,7 +34,8 @@ export interface Result {
 }
 
 const SHIM = resolve(import.meta.dir, "../kublk");
-const DISK_BYTES = 1024 ** 3;
+/** Half again of what the hungriest of them fill; /dev/shm has half the guest's memory. */
+const DISK_BYTES = 1.5 * 1024 ** 3;
 /** The slowest takes two minutes with their server in an emulated guest that has its CPUs to itself. */
 const SCRIPT_SECONDS_MAX = 600;
 const CLEANUP_SECONDS_MAX = 60;
@@ -126,10 +127,12 @@ export class Scripts implements AsyncDisposable {
     }
     const left = deviceNames().filter((name) => !before.includes(name));
     for (const name of left) {
-      killAll((pid) => hasOpen(pid, `/dev/${name}`));
+      killAll((pid) => hasOpen(pid, (file) => file === `/dev/${name}`));
       const words = [program, "del", name.replace(/\D+/, ""), "--force"];
       await run(["timeout", "-s", "KILL", String(CLEANUP_SECONDS_MAX), ...words]);
     }
+    // A server without a device would keep its files' space.
+    killAll((pid) => hasOpen(pid, (file) => file.startsWith(`${folder}/`)));
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder);
     return left.map((name) => `device ${name}`);
@@ -152,10 +155,10 @@ function killAll(isMeant: (pid: number) => boolean): void {
   }
 }
 
-function hasOpen(pid: number, path: string): boolean {
+function hasOpen(pid: number, isMeant: (file: string) => boolean): boolean {
   try {
     const folder = `/proc/${pid}/fd`;
-    return readdirSync(folder).some((fd) => readlinkSync(join(folder, fd)) === path);
+    return readdirSync(folder).some((fd) => isMeant(readlinkSync(join(folder, fd))));
   } catch {
     return false;
   }
