@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { closeSync, constants, openSync, readSync } from "node:fs";
 
+import { errnoName } from "../../src/ffi/errno.ts";
 import { median, readBlock, start, untilWaiting } from "../support/crash.ts";
 import { hasFeature, leftovers, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 
@@ -29,7 +30,7 @@ function readResult(path: string): string {
     readSync(fd, new Uint8Array(4096), 0, 4096, 4096);
     return "";
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code ?? "";
+    return errnoName(Math.abs((error as NodeJS.ErrnoException).errno ?? 0));
   } finally {
     closeSync(fd);
   }
@@ -48,8 +49,10 @@ test("--delay-us delays: reads one after the other take longer, the longer the d
     }
   }
   const [none, some, much] = times.map(median) as [number, number, number];
-  expect(much - none).toBeGreaterThan(2 * (some - none));
-  expect(much / none).toBeGreaterThan(3);
+  // A delay is never shorter than it was asked for; how much longer is the machine's affair.
+  expect(some).toBeGreaterThan(25 * 20);
+  expect(much).toBeGreaterThan(25 * 80);
+  expect(much).toBeGreaterThan(none);
 });
 
 test("delayed requests wait side by side, not one behind the other", async () => {
