@@ -6,7 +6,7 @@ import type { Control } from "../control/control.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
-import { findTarget } from "../targets/index.ts";
+import { targets } from "../targets/index.ts";
 import { diskPath } from "./disk.ts";
 import { sendByHelper } from "./helper.ts";
 import { diskHolders } from "./holders.ts";
@@ -139,7 +139,9 @@ function loadIfUsable({ store, force }: RemoveOptions, id: number): DeviceRecord
 }
 
 async function forget(record: DeviceRecord, { store }: RemoveOptions): Promise<void> {
-  await findTarget(record.target).remove?.(record.spec, record);
+  // A newer program's target is unknown to this one: the device is gone all the same.
+  const target = targets.find(({ name }) => name === record.target);
+  await target?.remove?.(record.spec, record);
   store.remove(record.id);
 }
 
