@@ -28,7 +28,7 @@ import { assertOurs } from "./identity.ts";
 import { claimFiles } from "./in-use.ts";
 import { serverPid } from "./inspect.ts";
 import { checkModeGranted, MODES } from "./modes.ts";
-import { noticeDeathSoon, untilDead } from "./old-kernel.ts";
+import { untilDead } from "./old-kernel.ts";
 import { toParams } from "./params.ts";
 import { checkGranted, recoveryFlags } from "./recovery.ts";
 import { type DeviceState, next } from "./state.ts";
@@ -164,7 +164,6 @@ export class Device {
     await this.#primeAgain(info);
     await control.run(endUserRecovery, this.id, { pid: process.pid });
     this.#state = next(this.#state, "started");
-    noticeDeathSoon(this.#options.control, this.id);
     const [restarts, program] = [this.record.restarts + 1, process.execPath];
     this.record = { ...this.record, restarts, program, facts: this.#backing!.facts };
     try {
@@ -281,7 +280,6 @@ export class Device {
       signal.throwIfAborted();
     }
     this.#state = next(this.#state, "started");
-    noticeDeathSoon(this.#options.control, this.id);
   }
 
   /** `prime` for a device that had a server before. */

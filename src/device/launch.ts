@@ -18,6 +18,7 @@ import type { Interrupt } from "./interrupt.ts";
 import { type AddJob, DAEMON_COMMAND, type Job, type RecoverJob, type Report } from "./job.ts";
 import { lastWords } from "./log-file.ts";
 import { prepareDaemonParent } from "./namespace.ts";
+import { noticeDeathSoon } from "./old-kernel.ts";
 import { findDevice } from "./remove.ts";
 import { CLEAN_ENV, DAEMON_ARGV0, selfCommand } from "./self.ts";
 import type { DeviceLock, Store } from "./store.ts";
@@ -65,6 +66,9 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
       // It stays, whatever signal comes now: somebody may have the disk open already.
       interrupt.daemonIsLive({ foreground });
       if (options.waits === false || (await isReadable(report.id, daemon.process, options))) {
+        // Only now: a disk that can be read has no request that hangs.
+        if (job.verb === "add" && options.waits !== false)
+          await noticeDeathSoon(control, report.id);
         return { id: report.id, exited: daemon.process.exited };
       }
     }

@@ -92,6 +92,12 @@ export const subcommands: readonly Subcommand[] = [
     load: async () => command(await import("./daemon.ts")),
   },
   {
+    name: "__io-timeout",
+    summary: "let an old kernel notice a server's death soon",
+    hidden: true,
+    load: async () => command(await import("./io-timeout.ts")),
+  },
+  {
     name: "__send",
     summary: "send a command that cannot be cancelled",
     hidden: true,
