@@ -1,5 +1,5 @@
 // `npm test`: static checks, unit tests, then the kernel tests in a guest of each kernel, side by side,
-// then the kernel's own scripts in one more.
+// then the kernel's own scripts in one more, alone.
 // Ends with one line that counts them all.
 //
 //   bun test/support/suite.ts [--only checks|unit|kernel] [--kernel 6.12|7.3] [FILE…]
@@ -17,8 +17,6 @@ import { buildKublk } from "./peer.ts";
 const UNIT_SECONDS_MAX = 600;
 const KERNEL_SECONDS_MAX = 3900;
 const TEST_MILLISECONDS_MAX = 300_000;
-/** More would only take each other's time, and tests have deadlines. */
-const GUESTS_MAX = 2;
 
 interface Count {
   passed: number;
@@ -31,16 +29,13 @@ interface KernelRun {
   readonly label: string;
   readonly kernel: KernelName;
   readonly files: readonly string[];
-  readonly niceness: number;
 }
 
 /**
- * Files about one kernel alone, and so long that they get a guest of their own, after the others. The
- * kernel's scripts know the time of real machines only: the others stand back for them.
+ * Files about one kernel alone, which get a guest of their own when the others have ended: the kernel's
+ * scripts know the time of real machines only.
  */
 const ALONE: Readonly<Record<string, KernelName>> = { "test/kernel/selftests.test.ts": "7.3" };
-
-const OTHERS_NICENESS = 5;
 
 const onHost = process.env["UBLK_TEST"] === "host";
 const bun = "node_modules/.bin/bun";
@@ -91,12 +86,11 @@ async function unit(): Promise<Count> {
   return count(errors, await child.exited);
 }
 
-async function kernelTests({ label, kernel, files, niceness }: KernelRun): Promise<Count> {
+async function kernelTests({ label, kernel, files }: KernelRun): Promise<Count> {
   if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
   const lines = linePrinter(`[${label}] `);
   const result = await runGuest({
     kernel,
-    niceness,
     timeoutMs: (KERNEL_SECONDS_MAX + 60) * 1000,
     command:
       `timeout -s KILL ${KERNEL_SECONDS_MAX} ${bun} test ` +
@@ -107,22 +101,19 @@ async function kernelTests({ label, kernel, files, niceness }: KernelRun): Promi
   return count(result.output, exitCodeOf(result));
 }
 
-function kernelRuns(names: readonly KernelName[]): KernelRun[] {
-  const files = testFiles(true);
-  const shared = files.filter((file) => !(file in ALONE));
-  const runs: KernelRun[] = names.map((kernel) => ({
-    label: kernel,
-    kernel,
-    files: shared,
-    niceness: OTHERS_NICENESS,
-  }));
-  for (const file of files.filter((name) => name in ALONE)) {
-    const kernel = ALONE[file]!;
+function sharedRuns(names: readonly KernelName[]): KernelRun[] {
+  const files = testFiles(true).filter((file) => !(file in ALONE));
+  return names.map((kernel) => ({ label: kernel, kernel, files }));
+}
+
+function aloneRuns(names: readonly KernelName[]): KernelRun[] {
+  return testFiles(true).flatMap((file) => {
+    const kernel = ALONE[file];
+    if (kernel === undefined) return [];
     const label = `${kernel} ${file.replace(/^.*\/|\.test\.ts$/g, "")}`;
     const isWanted = onHost ? release().startsWith(`${kernel}.`) : names.includes(kernel);
-    if (isWanted) runs.push({ label, kernel, files: [file], niceness: 0 });
-  }
-  return runs;
+    return isWanted ? [{ label, kernel, files: [file] }] : [];
+  });
 }
 
 const exitCodeOf = ({ exitCode, kernelProblems }: GuestResult) =>
@@ -146,15 +137,8 @@ async function kernels(): Promise<Count[]> {
   if (names.length === 0) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
   // A host of its own has one kernel only.
   if (onHost) names.length = 1;
-  const waiting = kernelRuns(names);
-  const counts: Count[] = [];
-  const lane = async () => {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
-      counts.push(await kernelTests(next));
-    }
-  };
-  // On a host, tests would find what those of another run left.
-  await Promise.all(Array.from({ length: onHost ? 1 : GUESTS_MAX }, lane));
+  const counts = await Promise.all(sharedRuns(names).map(kernelTests));
+  for (const run of aloneRuns(names)) counts.push(await kernelTests(run));
   return counts;
 }
 

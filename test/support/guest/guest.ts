@@ -33,8 +33,6 @@ export interface GuestOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Keep the command's exit code even if the kernel complained. */
   readonly allowKernelProblems?: boolean;
-  /** As of nice(1): how far it stands back for others on this machine (default 0). */
-  readonly niceness?: number;
   /** Gets stdout and stderr as they come. */
   readonly onOutput?: (text: string) => void;
 }
@@ -117,8 +115,7 @@ async function bootOnce(
       control,
       share,
     });
-    const nice = ["nice", "-n", `${options.niceness ?? 0}`];
-    const { output, isTimedOut } = await watch([...nice, ...words], options);
+    const { output, isTimedOut } = await watch(words, options);
     const logFile = join(control, "kernel.log");
     const kernelLog = existsSync(logFile) ? readFileSync(logFile, "utf8") : "";
     const exitCode = isTimedOut ? GUEST_EXIT.timedOut : status(control);
