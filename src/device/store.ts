@@ -191,12 +191,16 @@ export class Store {
     closeSync(folder);
   }
 
-  /** Removes the record, the log and the socket. */
+  /** Removes the record, the log, the socket, and what is left of records half written. */
   remove(id: number): void {
     const log = this.logPath(id);
     for (const path of [this.recordPath(id), log, `${log}.1`, this.socketPath(id)]) {
       unlinkIfThere(path);
     }
+    // What a server that was killed in the middle of writing has left.
+    const half = new RegExp(`^${id}\\.json\\.\\d+\\.tmp$`);
+    const names = existsSync(this.dir) ? readdirSync(this.dir) : [];
+    for (const name of names.filter((each) => half.test(each))) unlinkIfThere(join(this.dir, name));
   }
 
   /**

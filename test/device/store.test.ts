@@ -73,8 +73,11 @@ test("a save that died before its rename leaves the old record", () => {
   const store = prepared();
   store.save(record);
   writeFileSync(join(dir, "4.json.999.tmp"), "{");
+  writeFileSync(join(dir, "14.json.999.tmp"), "{");
   expect(store.load(4)).toEqual(record);
   expect(store.ids()).toEqual([4]);
+  store.remove(4);
+  expect(readdirSync(dir)).toEqual(["14.json.999.tmp"]);
 });
 
 const damaged: readonly (readonly [what: string, text: string, says: string])[] = [
