@@ -13,6 +13,7 @@ import { Glob } from "bun";
 import { type GuestResult, runGuest } from "./guest/guest.ts";
 import { type KernelName, KERNELS } from "./guest/kernel.ts";
 import { buildKublk } from "./peer.ts";
+import { buildOddProgram } from "./torture/build.ts";
 
 const UNIT_SECONDS_MAX = 600;
 const KERNEL_SECONDS_MAX = 3900;
@@ -142,6 +143,7 @@ async function kernels(): Promise<Count[]> {
   // Here, because a guest has no network.
   say("the kernel's own test server, to compare with");
   await buildKublk();
+  await buildOddProgram();
   const names = KERNELS.filter((name) => values.kernel === undefined || name === values.kernel);
   if (names.length === 0) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
   // A host of its own has one kernel only.
