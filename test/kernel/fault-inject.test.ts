@@ -107,15 +107,19 @@ test("add --no-wait returns while the disk's first read is far from answered", a
   expect((await device.report()).state).toBe("LIVE");
 });
 
-test("add --die-after 1 and --die-during-fetch 1: add says so, nothing is left", async () => {
-  const fetch = forgives ? [["--die-during-fetch=1", "-q2"]] : [];
-  for (const words of [["--die-after=1"], ...fetch]) {
-    const { exitCode, stderr } = await ublk("add", "fault_inject", "-n0", ...words);
-    expect(stderr).toContain("died while it was starting: SIGKILL");
-    expect(exitCode).toBe(1);
-    expect(leftovers()).toEqual([]);
-  }
-});
+// Linux 6.12 reads the disk inside START_DEV, and does not forgive a server that dies at that moment: the
+// device stays until a reboot (docs/troubleshooting.md).
+test.skipIf(!forgives)(
+  "add --die-after 1 and --die-during-fetch 1: add says so, nothing is left",
+  async () => {
+    for (const words of [["--die-after=1"], ["--die-during-fetch=1", "-q2"]]) {
+      const { exitCode, stderr } = await ublk("add", "fault_inject", "-n0", ...words);
+      expect(stderr).toContain("died while it was starting: SIGKILL");
+      expect(exitCode).toBe(1);
+      expect(leftovers()).toEqual([]);
+    }
+  },
+);
 
 test.skipIf(!forgives)(
   "recover --die-during-fetch 1: QUIESCED still, and recovered later",

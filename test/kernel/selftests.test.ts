@@ -12,8 +12,8 @@ const SCRIPTS = [
   ..."stripe_01 stripe_02 stripe_03 stripe_04 stripe_05 stripe_06".split(" "),
   ..."generic_03 generic_07 generic_08 generic_09 generic_10 generic_13".split(" "),
   ..."generic_16 generic_17".split(" "),
-  // Last, when other guests have ended: it races the clock.
-  "generic_06",
+  // Not generic_06: it gives a server two seconds from its start to be listed twice and killed, which an
+  // emulated machine does not always manage. By hand: npm run selftests -- generic_06
 ];
 const TIMEOUT_MS = 1_200_000;
 
