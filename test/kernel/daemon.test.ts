@@ -73,7 +73,7 @@ test("it is born clean: environment, session, folder, mask, descriptors, protect
 /** What a child of the daemon would inherit, or what its launcher has left it; 0, 1, 2 apart. */
 function leakingDescriptors(pid: number): string[] {
   const own =
-    /^(anon_inode:|\/dev\/ublk|\/run\/ublk-bun\/0\.log$|\/memfd:liburing|\/proc\/\d+\/mountinfo)/;
+    /^(anon_inode:|socket:|\/dev\/ublk|\/run\/ublk-bun\/0\.log$|\/memfd:liburing|\/proc\/\d+\/mountinfo)/;
   return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
     const path = readlinkSync(`/proc/${pid}/fd/${fd}`);
     if (Number(fd) <= 2) return path === "/dev/null" || path.endsWith("/0.log") ? [] : [path];
