@@ -23,6 +23,7 @@ import {
 import { io_uring_sqe, IORING_OP, IOSQE } from "../ffi/uring.ts";
 import { addFlags, prepTransfer, prepUringCmd, setUserData } from "../ring/ops.ts";
 import type { Ring } from "../ring/ring.ts";
+import type { QueueContext } from "../target.ts";
 import type { Descriptors } from "./descs.ts";
 import type { Mode } from "./protocol.ts";
 import { TagMemory } from "./tag-memory.ts";
@@ -49,35 +50,15 @@ export interface ModeOptions extends ReserveOptions {
 }
 
 /** One queue's way to its requests' data. Nothing in it allocates or throws per request. */
-export interface Buffers {
+export interface Buffers extends Pick<QueueContext, "address" | "transfer" | "transferVector"> {
   /** `addr` of FETCH, commit and NEED_GET_DATA: where the kernel copies; 0 where it does not. */
   commandAddress(tag: number): number;
   /** `sqe.addr` of FETCH and commit: the packed ublk_auto_buf_reg, or 0. */
   registration(tag: number): number;
-  /** As QueueContext.address. */
-  address(tag: number): number;
   /** A request has arrived: 0, or the negative errno that it fails with unseen by the target. */
   begin(tag: number): number;
   /** The target is done with it: what to commit. */
   end(tag: number, result: number): number;
-  /** As QueueContext.transfer. */
-  transfer(
-    sqe: number,
-    tag: number,
-    file: number,
-    fileOffset: number,
-    dataOffset: number,
-    lengthBytes: number,
-  ): void;
-  /** As QueueContext.transferVector. */
-  transferVector(
-    sqe: number,
-    tag: number,
-    file: number,
-    fileOffset: number,
-    vectors: number,
-    count: number,
-  ): void;
   /** One of the mode's own SQEs has failed. False: that must not happen, the queue is lost. */
   failed(tag: number, step: number, result: number): boolean;
 }
