@@ -1,18 +1,11 @@
 // loop on a real kernel: what is written is in the file, whichever way the data travels.
 
 import { afterAll, afterEach, expect, test } from "bun:test";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 
 import { hasFeature, leftovers, run, runOk, TestDevice } from "../support/program.ts";
 import { LoopDevice, Scratch } from "../support/scratch.ts";
+import { writeThousandFiles, wrongFiles } from "../support/thousand-files.ts";
 
 const MIB = 1024 ** 2;
 
@@ -64,11 +57,6 @@ for (const mode of modes) {
   });
 }
 
-/** A thousand files of up to 16 KiB; what each must hold follows from its number. */
-const FILES = 1000;
-const content = (i: number) => Buffer.alloc(1 + ((i * 7919) % 16384), `${i} `);
-const place = (folder: string, i: number) => `${folder}/files/${i % 10}/${i}`;
-
 for (const [mkfs, fsck] of [
   [
     ["mkfs.ext4", "-q"],
@@ -86,15 +74,11 @@ for (const [mkfs, fsck] of [
     await runOk(...mkfs, device.path);
     await runOk("mount", device.path, folder);
     try {
-      for (let i = 0; i < 10; i++) mkdirSync(`${folder}/files/${i}`, { recursive: true });
-      for (let i = 0; i < FILES; i++) writeFileSync(place(folder, i), content(i));
+      writeThousandFiles(folder);
       await runOk("umount", folder);
       await runOk(...fsck, device.path);
       await runOk("mount", device.path, folder);
-      const wrong = Array.from({ length: FILES }, (_, i) => i).filter(
-        (i) => Buffer.compare(readFileSync(place(folder, i)), content(i)) !== 0,
-      );
-      expect(wrong).toEqual([]);
+      expect(wrongFiles(folder)).toEqual([]);
       const before = used(file);
       rmSync(`${folder}/files`, { recursive: true });
       await runOk("sync", "-f", folder);
