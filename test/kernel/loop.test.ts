@@ -1,7 +1,7 @@
 // loop on a real kernel: what is written is in the file, whichever way the data travels.
 
 import { afterAll, afterEach, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 
 import { hasFeature, leftovers, run, runOk, TestDevice } from "../support/program.ts";
 import { LoopDevice, Scratch } from "../support/scratch.ts";
