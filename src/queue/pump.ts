@@ -6,6 +6,9 @@ import type { Ring } from "../ring/ring.ts";
 import type { Progress } from "./progress.ts";
 import { describeQueueFailure, type Queue } from "./queue.ts";
 
+const TAKE_BACK_ROUNDS = 50;
+const TAKE_BACK_ROUND_NS = 1e6;
+
 /**
  * Serves until the kernel takes the queue back or the server lets go of it; then every commit has
  * been submitted. `onDrained` is called after every round that leaves a draining queue without work.
@@ -21,19 +24,34 @@ export function pump(ring: Ring, queue: Queue, progress: Progress, onDrained: ()
     // The last commits leave. What has been delivered meanwhile, nobody else could answer any more.
     served = queue.served;
     round(ring, queue, progress, 0);
+    awaitTakeBack(ring, queue, progress);
   } while (!queue.finished || queue.served !== served);
 }
 
-/** Submits what is queued, waits until `count` completions are there, and hands them out. */
-function round(ring: Ring, queue: Queue, progress: Progress, count: 0 | 1): void {
+/**
+ * The kernel takes tags back one by one, and its own log gets a warning when the ring closes half-way
+ * (7.3, ublk_uring_cmd_cancel_fn). Not for long: nothing hangs on it.
+ */
+function awaitTakeBack(ring: Ring, queue: Queue, progress: Progress): void {
+  for (let n = 0; n < TAKE_BACK_ROUNDS && queue.finished && queue.isBeingTakenBack; n++) {
+    round(ring, queue, progress, 1, TAKE_BACK_ROUND_NS);
+  }
+}
+
+/**
+ * Submits what is queued, waits until `count` completions are there or `timeoutNs` is over (0: never),
+ * and hands them out.
+ */
+function round(ring: Ring, queue: Queue, progress: Progress, count: 0 | 1, timeoutNs = 0): void {
   progress.idle(queue.served);
-  const result = ring.submitAndWait(count);
+  const result = ring.submitAndWait(count, timeoutNs);
   progress.busy();
   if (
     result < 0 &&
     result !== -ERRNO.EINTR &&
     result !== -ERRNO.EAGAIN &&
-    result !== -ERRNO.EBUSY
+    result !== -ERRNO.EBUSY &&
+    result !== -ERRNO.ETIME
   ) {
     throw new KernelError(`io_uring_enter failed: ${errnoName(-result)}`, -result);
   }

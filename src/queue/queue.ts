@@ -64,6 +64,7 @@ export class Queue implements QueueContext {
   private handler: RingHandler | undefined;
   private withTarget = 0;
   private ending = false;
+  private takenBack = 0;
   private draining = false;
   private leaving = false;
 
@@ -142,6 +143,12 @@ export class Queue implements QueueContext {
   /** True when nothing is left to do: the kernel has taken its tags back, or we are letting go. */
   get finished(): boolean {
     return (this.ending || this.leaving) && this.withTarget === 0;
+  }
+
+  /** True while the kernel has taken back some of the tags it holds, and not yet all. */
+  get isBeingTakenBack(): boolean {
+    const kept = this.owner.reduce((sum, owner) => sum + (owner === OWNER.kept ? 1 : 0), 0);
+    return this.ending && this.takenBack + kept < this.depth;
   }
 
   /** For `ring.reap`. */
@@ -227,6 +234,7 @@ export class Queue implements QueueContext {
     } else if (result === ABORTED) {
       // STOP, quiesce or a dying ring: the tag is not fetched again.
       this.ending = true;
+      this.takenBack = (this.takenBack + 1) | 0;
     } else if (this.failure === 0) {
       this.failure = result;
     }
