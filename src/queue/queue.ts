@@ -147,8 +147,9 @@ export class Queue implements QueueContext {
 
   /** True while the kernel has taken back some of the tags it holds, and not yet all. */
   get isBeingTakenBack(): boolean {
+    if (!this.ending) return false;
     const kept = this.owner.reduce((sum, owner) => sum + (owner === OWNER.kept ? 1 : 0), 0);
-    return this.ending && this.takenBack + kept < this.depth;
+    return this.takenBack + kept < this.depth;
   }
 
   /** For `ring.reap`. */
