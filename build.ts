@@ -28,6 +28,8 @@ const built = await Bun.build({
     // A bunfig.toml or .env in the caller's folder must not run code or change variables as root.
     autoloadBunfig: false,
     autoloadDotenv: false,
+    // A target file's packages say in theirs where they begin.
+    autoloadPackageJson: true,
   },
 });
 for (const message of built.logs) console.error(message);

@@ -77,3 +77,16 @@ export function messageOf(error: unknown): string {
 export function stackOf(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
+
+/** Our own code, compiled or not: its frames say nothing to whoever wrote a target. */
+const OWN_FOLDER = `${import.meta.dir}/`;
+
+/** Where somebody else's code threw this, as "/path/file.ts:12:34"; undefined where it cannot be told. */
+export function placeOf(error: unknown): string | undefined {
+  const stack = error instanceof Error ? (error.stack ?? "") : "";
+  for (const line of stack.split("\n")) {
+    const place = /(\/[^()]*:\d+:\d+)\)?$/.exec(line)?.[1];
+    if (place !== undefined && !place.startsWith(OWN_FOLDER)) return place;
+  }
+  return undefined;
+}

@@ -1,0 +1,142 @@
+// A target's file: imported, with the module "ublk-bun" provided to it, and checked. What is wrong
+// with it is said with file and line.
+
+import { readFileSync } from "node:fs";
+
+import { plugin } from "bun";
+import type { Definition } from "ublk-bun";
+
+import { api, isDefinition } from "../api/index.ts";
+import { messageOf, placeOf, UblkError } from "../errors.ts";
+import { declarationProblem } from "./params.ts";
+import { pathsOf, sourcesOf } from "./sources.ts";
+
+/** What Bun throws for code that it cannot read, or whose imports it cannot find. */
+interface BunMessage {
+  readonly message: string;
+  readonly position?: {
+    readonly file: string;
+    readonly line: number;
+    readonly column: number;
+  } | null;
+  readonly specifier?: string;
+  readonly referrer?: string;
+  readonly errors?: readonly BunMessage[];
+}
+
+let isProvided = false;
+
+/** Imports from "ublk-bun" find our own module; once in each thread. */
+function provideModule(): void {
+  if (isProvided) return;
+  isProvided = true;
+  plugin({
+    name: "ublk-bun",
+    setup: (build) => {
+      build.module("ublk-bun", () => ({ exports: { ...api }, loader: "object" }));
+    },
+  });
+}
+
+/** True of a target word that names a file. */
+export const isFilePath = (target: string) =>
+  target.includes("/") || /\.[cm]?[jt]sx?$/.test(target);
+
+/** What the file, an absolute path, defines. Throws UblkError, whose message begins with a place. */
+export async function loadDefinition(file: string): Promise<Definition> {
+  provideModule();
+  let module: { readonly default?: unknown };
+  const { exit } = process;
+  // A file that ends the process while it is read would end the command without a word.
+  process.exit = (code) => {
+    throw new Error(`process.exit(${code ?? ""}) was called while the file was loaded`);
+  };
+  try {
+    module = (await import(file)) as { readonly default?: unknown };
+  } catch (error) {
+    throw loadError(file, error);
+  } finally {
+    process.exit = exit;
+  }
+  const problem = problemOf(module.default);
+  if (problem !== undefined) throw definitionError(file, problem);
+  return module.default as Definition;
+}
+
+/** An error in what the file's default export says. */
+export function definitionError(file: string, problem: string): UblkError {
+  return new UblkError(
+    `${file}:${lineOf(file, /^\s*export\s+default\b|\bas default\b/)}: ${problem}`,
+    {
+      hint: "see: ublk-bun help add",
+    },
+  );
+}
+
+function problemOf(value: unknown): string | undefined {
+  if (value === undefined)
+    return "the file has no default export: export default defineTarget({ … })";
+  if (!isDefinition(value)) {
+    const what = value === null ? "null" : `of type ${typeof value}`;
+    return `the default export is not a target, it is ${what}: export default defineTarget({ … })`;
+  }
+  const { kind, options } = value;
+  const name = kind === "ring" ? "defineRingTarget" : "defineTarget";
+  if (typeof options !== "object" || options === null) return `${name} takes an object`;
+  if (typeof options.open !== "function") return `${name}: open is not a function`;
+  if (kind === "ring" && "serve" in options) {
+    if (typeof options.serve !== "function") return `${name}: serve is not a function`;
+    if (!["none", "transfer", "address"].includes(options.data)) {
+      return `${name}: data is not "none", "transfer" or "address"`;
+    }
+  } else if (kind === "ring") return `${name}: serve is not a function`;
+  const problem = declarationProblem(options.params);
+  return problem === undefined ? undefined : `${name}: ${problem}`;
+}
+
+function loadError(file: string, error: unknown): UblkError {
+  const first = ((error as BunMessage | null)?.errors?.[0] ?? error) as BunMessage;
+  const message = messageOf(error instanceof Error ? error : (first?.message ?? error));
+  const place =
+    placeOf(error) ?? buildPlace(first) ?? importPlace(first) ?? exportPlace(file, first) ?? file;
+  return new UblkError(`${place}: ${message.replace(/ imported from \/\S+$/, "")}`, {
+    cause: error,
+  });
+}
+
+const buildPlace = ({ position }: BunMessage) =>
+  position ? `${position.file}:${position.line}:${position.column}` : undefined;
+
+/** An import that leads nowhere: where it is written. */
+function importPlace({ specifier, referrer }: BunMessage): string | undefined {
+  if (specifier === undefined || !referrer?.startsWith("/") || referrer.startsWith("/$bunfs/")) {
+    return undefined;
+  }
+  return `${referrer}:${lineOf(referrer, specifier)}`;
+}
+
+/** An import of a name that its module does not export: where it is written. */
+function exportPlace(file: string, { message }: BunMessage): string | undefined {
+  const name = /^Export named '(\w+)' not found/.exec(message)?.[1];
+  if (name === undefined) return undefined;
+  const pattern = new RegExp(`import[^;]*\\b${name}\\b`);
+  const path = pathsOf(sourcesOf(file)).find((each) => pattern.test(textOf(each)));
+  return path === undefined ? undefined : `${path}:${lineOf(path, new RegExp(`\\b${name}\\b`))}`;
+}
+
+/** The number of the first line with it; 1 when there is none. */
+function lineOf(file: string, what: string | RegExp): number {
+  const lines = textOf(file).split("\n");
+  const at = lines.findIndex((line) =>
+    typeof what === "string" ? line.includes(what) : what.test(line),
+  );
+  return Math.max(0, at) + 1;
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return "";
+  }
+}
