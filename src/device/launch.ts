@@ -1,7 +1,7 @@
 // The launcher's side of a daemon: starts it, hears whether it is live, and cleans up when it died
 // before it could.
 
-import { closeSync, fstatSync, openSync, rmSync } from "node:fs";
+import { closeSync, fstatSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Control } from "../control/control.ts";
@@ -9,6 +9,7 @@ import { EXIT, UblkError } from "../errors.ts";
 import { O, pipe2 } from "../ffi/libc.ts";
 import { log } from "../log.ts";
 import { findTarget } from "../targets/index.ts";
+import { openToAppend } from "./append.ts";
 import { within } from "./deadline.ts";
 import { deviceIds } from "./disk.ts";
 import { firstRead } from "./first-read.ts";
@@ -153,7 +154,7 @@ export function spawnDaemon(
   const ends = new Int32Array(2);
   if (pipe2(ends, O.CLOEXEC) < 0) throw new UblkError("Cannot make a pipe to the daemon");
   const [reports = -1, reportTo = -1] = ends;
-  const logFd = job.log === "" ? -1 : openSync(job.log, "a+", 0o600);
+  const logFd = job.log === "" ? -1 : openToAppend(job.log);
   const output = logFd < 0 ? "inherit" : logFd;
   const logBegan = logFd < 0 ? 0 : fstatSync(logFd).size;
   const child = Bun.spawn(selfCommand([DAEMON_COMMAND, JSON.stringify(job)], program), {

@@ -1,9 +1,10 @@
 // A daemon's log: its stdout and stderr are this file, which is rotated once so that a run folder
 // in memory never fills.
 
-import { closeSync, fstatSync, openSync, readSync, renameSync } from "node:fs";
+import { closeSync, fstatSync, readSync, renameSync } from "node:fs";
 
 import { dup2 } from "../ffi/libc.ts";
+import { openToAppend } from "./append.ts";
 import { peek } from "./processes.ts";
 
 /** The file and its one predecessor together stay below 1 MiB. */
@@ -35,7 +36,7 @@ export class LogFile {
   rotateIfLarge(): void {
     if (fstatSync(2).size < FILE_BYTES_MAX) return;
     renameSync(this.#path, `${this.#path}.1`);
-    const fd = openSync(this.#path, "a", 0o600);
+    const fd = openToAppend(this.#path);
     dup2(fd, 1);
     dup2(fd, 2);
     closeSync(fd);

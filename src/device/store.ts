@@ -23,6 +23,7 @@ import { flock, LOCK } from "../ffi/libc.ts";
 import type { Mode } from "../queue/protocol.ts";
 import type { Spec } from "../target.ts";
 import { tryWrite, writeAll } from "../write.ts";
+import { openToAppend } from "./append.ts";
 import { isAlive, openersOf } from "./processes.ts";
 
 export const RUN_DIR = "/run/ublk-bun";
@@ -224,7 +225,7 @@ export class Store {
   #lock(name: string, verb: string, onHeld: (holder: string) => UblkError): DeviceLock {
     const path = join(this.dir, name);
     for (;;) {
-      const fd = openSync(path, "a+", 0o600);
+      const fd = openToAppend(path);
       if (flock(fd, LOCK.EX | LOCK.NB) < 0) {
         const holder = lockHolder(fd, path);
         closeSync(fd);

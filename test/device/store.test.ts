@@ -6,8 +6,10 @@ import {
   existsSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -116,6 +118,16 @@ test("a device has one lock; the loser hears who holds it and what for", () => {
   expect(existsSync(join(dir, "4.lock"))).toBe(false);
   using again = store.lock(4, "del");
   void again;
+});
+
+test("a link in a lock's place is not followed", () => {
+  const store = new Store(dir);
+  store.prepare();
+  const precious = join(dir, "..", "precious");
+  writeFileSync(precious, "as it was");
+  symlinkSync(precious, join(dir, "4.lock"));
+  expect(() => store.lock(4, "add")).toThrow("ELOOP");
+  expect(readFileSync(precious, "utf8")).toBe("as it was");
 });
 
 test("a lock that a dead process left behind is no obstacle", () => {
