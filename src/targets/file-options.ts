@@ -3,7 +3,9 @@
 import type { ParsedArgs } from "citty";
 
 import { UsageError } from "../errors.ts";
+import type { Geometry } from "../target.ts";
 import { parseBytes } from "../units.ts";
+import type { BackingFile } from "./backing.ts";
 
 const SECTOR_BYTES = 512;
 const LOGICAL_BYTES_MAX = 4096;
@@ -57,6 +59,31 @@ export function parseFileOptions(args: ParsedArgs<typeof fileArgs>): FileOptions
       max: PHYSICAL_BYTES_MAX,
     }),
   };
+}
+
+/** A disk's blocks: as wished, or those of the strictest backing. Throws UsageError where they do not fit. */
+export function blocksOf(
+  { logicalBlockBytes: wished, physicalBlockBytes: wishedPhysical }: FileOptions,
+  backings: readonly BackingFile[],
+): Pick<Geometry, "logicalBlockBytes" | "physicalBlockBytes"> {
+  const strictest = backings.reduce((most, backing) =>
+    backing.logicalBlockBytes > most.logicalBlockBytes ? backing : most,
+  );
+  const leastBytes = strictest.logicalBlockBytes;
+  const logicalBlockBytes = wished || leastBytes;
+  if (logicalBlockBytes < leastBytes) {
+    throw new UsageError(
+      `--logical-block-size ${wished} is smaller than the blocks of ${strictest.path}`,
+      `use ${leastBytes}${strictest.isDevice ? "" : ", or add --buffered-io"}`,
+    );
+  }
+  const physicals = backings.map(({ physicalBlockBytes }) => physicalBlockBytes);
+  const physicalBlockBytes = wishedPhysical || Math.max(logicalBlockBytes, ...physicals);
+  if (physicalBlockBytes >= logicalBlockBytes) return { logicalBlockBytes, physicalBlockBytes };
+  throw new UsageError(
+    `--physical-block-size ${wishedPhysical} is smaller than the disk's blocks of ${logicalBlockBytes}`,
+    `use ${logicalBlockBytes} or more`,
+  );
 }
 
 /** A power of two; 0 where nothing is said. */

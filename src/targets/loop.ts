@@ -8,7 +8,7 @@ import { UblkError, UsageError } from "../errors.ts";
 import { type Backing, defineTarget, type Geometry, type OpenContext } from "../target.ts";
 import { formatBytes, parseBytes, parseDiskSize } from "../units.ts";
 import { type BackingFile, backingSizeBytes, checkWholeBlocks, openBacking } from "./backing.ts";
-import { fileArgs, type FileOptions, parseFileOptions } from "./file-options.ts";
+import { blocksOf, fileArgs, type FileOptions, parseFileOptions } from "./file-options.ts";
 import { LoopQueue } from "./loop-queue.ts";
 
 type LoopSpec = FileOptions & {
@@ -115,7 +115,8 @@ function openLoop(spec: LoopSpec, context: OpenContext): Backing {
 
 /** The disk's shape. Throws where spec and backing do not fit. */
 function geometryOf(spec: LoopSpec, backing: BackingFile): Geometry {
-  const logicalBlockBytes = logicalBlockOf(spec, backing);
+  const { logicalBlockBytes, physicalBlockBytes } = blocksOf(spec, [backing]);
+  checkOffset(spec.offsetBytes, logicalBlockBytes);
   const { dmaAlignmentBytes, discard, writeZeroes } = backing;
   const mayDiscard = spec.discard && !spec.readOnly && discard !== undefined;
   // In a file only punching is known to work, and without discards nothing may be punched.
@@ -123,8 +124,7 @@ function geometryOf(spec: LoopSpec, backing: BackingFile): Geometry {
   return {
     sizeBytes: diskSizeBytes(spec, backing, logicalBlockBytes),
     logicalBlockBytes,
-    physicalBlockBytes:
-      spec.physicalBlockBytes || Math.max(backing.physicalBlockBytes, logicalBlockBytes),
+    physicalBlockBytes,
     readOnly: spec.readOnly,
     rotational: backing.rotational,
     volatileCache: true,
@@ -139,19 +139,6 @@ const atLeast = (discard: NonNullable<Geometry["discard"]>, blockBytes: number) 
   ...discard,
   granularityBytes: Math.max(discard.granularityBytes, blockBytes),
 });
-
-function logicalBlockOf(spec: LoopSpec, backing: BackingFile): number {
-  const wished = spec.logicalBlockBytes || backing.logicalBlockBytes;
-  if (wished < backing.logicalBlockBytes) {
-    const other = backing.isDevice ? "" : ", or add --buffered-io";
-    throw new UsageError(
-      `--logical-block-size ${wished} is smaller than the blocks of ${spec.file}`,
-      `use ${backing.logicalBlockBytes}${other}`,
-    );
-  }
-  checkOffset(spec.offsetBytes, wished);
-  return wished;
-}
 
 function diskSizeBytes(spec: LoopSpec, backing: BackingFile, blockBytes: number): number {
   const { file, offsetBytes } = spec;

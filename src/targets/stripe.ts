@@ -15,7 +15,7 @@ import {
 } from "../target.ts";
 import { formatBytes, parseBytes } from "../units.ts";
 import { type BackingFile, openBacking } from "./backing.ts";
-import { fileArgs, type FileOptions, parseFileOptions } from "./file-options.ts";
+import { blocksOf, fileArgs, type FileOptions, parseFileOptions } from "./file-options.ts";
 import { StripeLayout } from "./stripe-layout.ts";
 import { StripeQueue } from "./stripe-queue.ts";
 
@@ -173,19 +173,14 @@ function geometryOf(spec: StripeSpec, members: readonly BackingFile[]): Geometry
   const { chunkBytes, readOnly } = spec;
   const count = members.length;
   const largest = (of: (member: BackingFile) => number) => Math.max(...members.map(of));
-  const logicalBlockBytes = logicalBlockOf(spec, members);
+  const { logicalBlockBytes, physicalBlockBytes } = blocksOf(spec, members);
   const dmaAlignmentBytes = largest((member) => member.dmaAlignmentBytes ?? 0);
   const optimalIoBytes = chunkBytes * count;
   const { discard, writeZeroes } = rangesOf(spec, members);
   return {
     sizeBytes: usedBytes(spec, members) * count,
     logicalBlockBytes,
-    physicalBlockBytes:
-      spec.physicalBlockBytes ||
-      Math.max(
-        largest((member) => member.physicalBlockBytes),
-        logicalBlockBytes,
-      ),
+    physicalBlockBytes,
     optimalIoBytes: Number.isInteger(Math.log2(optimalIoBytes)) ? optimalIoBytes : chunkBytes,
     // A part begins and ends inside a chunk.
     maxIoBytes: Math.min(IO_BYTES_MAX, (VECTORS_MAX - 2) * chunkBytes * count),
@@ -202,19 +197,6 @@ function geometryOf(spec: StripeSpec, members: readonly BackingFile[]): Geometry
     }),
     ...(writeZeroes && { writeZeroes }),
   };
-}
-
-function logicalBlockOf(spec: StripeSpec, members: readonly BackingFile[]): number {
-  const { logicalBlockBytes } = members.reduce((most, member) =>
-    member.logicalBlockBytes > most.logicalBlockBytes ? member : most,
-  );
-  const wished = spec.logicalBlockBytes || logicalBlockBytes;
-  const strict = members.find((member) => member.logicalBlockBytes > wished);
-  if (strict === undefined) return wished;
-  throw new UsageError(
-    `--logical-block-size ${wished} is smaller than the blocks of ${strict.path}`,
-    `use ${logicalBlockBytes}${strict.isDevice ? "" : ", or add --buffered-io"}`,
-  );
 }
 
 /** What all members can do, and on how much at once: `n` rows of the disk are `n` chunks of each. */

@@ -9,6 +9,8 @@ import { parseArgs } from "citty";
 
 import { strictWords } from "../../src/cli/strict.ts";
 import { UblkError } from "../../src/errors.ts";
+import type { BackingFile } from "../../src/targets/backing.ts";
+import { blocksOf, type FileOptions } from "../../src/targets/file-options.ts";
 import { loop } from "../../src/targets/loop.ts";
 
 const MIB = 1024 ** 2;
@@ -126,6 +128,31 @@ test("a file that nobody may write is refused unless read-only", async () => {
   Bun.spawnSync(["chmod", "444", locked]);
   expect(await refusal("-f", locked)).toMatch(/^1: .* is read-only.*add --read-only/);
   expect(await geometryOf("-f", locked, "--read-only")).toMatchObject({ readOnly: true });
+});
+
+/** A backing as one would be with these blocks. */
+const backingOf = (logicalBlockBytes: number, isDevice: boolean) =>
+  ({ path: "/the/backing", logicalBlockBytes, physicalBlockBytes: 8192, isDevice }) as BackingFile;
+
+test("blocks are those of the strictest backing, or larger; smaller ones are refused", () => {
+  const blocks = (words: string[], ...backings: BackingFile[]) => {
+    const { logicalBlockBytes, physicalBlockBytes } = blocksOf(
+      parse("-f", file, ...words) as unknown as FileOptions,
+      backings,
+    );
+    return [logicalBlockBytes, physicalBlockBytes];
+  };
+  const [small, large] = [backingOf(512, false), backingOf(4096, true)];
+  expect(blocks([], small)).toEqual([512, 8192]);
+  expect(blocks([], small, large)).toEqual([4096, 8192]);
+  expect(blocks(["--physical-block-size=4096"], large)).toEqual([4096, 4096]);
+  expect(() => blocks(["--logical-block-size=512"], large, small)).toThrow(
+    "--logical-block-size 512 is smaller than the blocks of /the/backing",
+  );
+  // The driver would refuse the device when it is there already.
+  expect(() => blocks(["--physical-block-size=512"], large)).toThrow(
+    "--physical-block-size 512 is smaller than the disk's blocks of 4096",
+  );
 });
 
 test("the geometry is the backing's, or what was asked for", async () => {
