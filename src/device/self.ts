@@ -14,6 +14,8 @@ export const DAEMON_ARGV0 = "@ublk-bun";
 export const CLEAN_ENV: Readonly<Record<string, string>> = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   LANG: "C.UTF-8",
+  // Should the runtime crash, it tells nobody but our log.
+  BUN_ENABLE_CRASH_REPORTING: "0",
 };
 
 /** True while `pid` is one of our daemons and has not ended. */

@@ -8,6 +8,7 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -25,6 +26,7 @@ import type { Spec } from "../target.ts";
 import { tryWrite, writeAll } from "../write.ts";
 import { openToAppend } from "./append.ts";
 import { isAlive, openersOf } from "./processes.ts";
+import { parseRecord, recordText } from "./record-text.ts";
 
 export const RUN_DIR = "/run/ublk-bun";
 const LOCK_RETRY_MS = 20;
@@ -140,16 +142,13 @@ export class Store {
     const path = this.recordPath(id);
     let text: string;
     try {
-      text = readFileSync(path, "utf8");
-      // In a folder like /tmp anybody can have put it there.
-      const { uid } = statSync(path);
-      if (isAnothers(uid)) throw new Error(`it belongs to user ${uid}`);
+      text = readOwnFile(path);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
       throw unusable(id, path, messageOf(cause));
     }
     try {
-      return checkRecord(JSON.parse(text), id);
+      return parseRecord(text, id);
     } catch (cause) {
       throw unusable(id, path, messageOf(cause));
     }
@@ -173,9 +172,11 @@ export class Store {
   save(record: DeviceRecord): void {
     const path = this.recordPath(record.id);
     const temporary = `${path}.${process.pid}.tmp`;
-    const fd = openSync(temporary, "w", 0o600);
+    // A new file, never one that somebody else has put there under its name.
+    unlinkIfThere(temporary);
+    const fd = openSync(temporary, "wx", 0o600);
     try {
-      writeAll(fd, `${JSON.stringify(record, undefined, 2)}\n`);
+      writeAll(fd, recordText(record));
       fsyncSync(fd);
       renameSync(temporary, path);
     } catch (cause) {
@@ -287,6 +288,19 @@ function lockHolder(fd: number, path: string): string {
   return verb === undefined ? name : `${name} (${verb})`;
 }
 
+/** The text of a file that is this user's or root's, and no link: anybody can link in a /tmp. */
+function readOwnFile(path: string): string {
+  if (lstatSync(path).isSymbolicLink()) throw new Error("it is a symbolic link");
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    const { uid } = fstatSync(fd);
+    if (isAnothers(uid)) throw new Error(`it belongs to user ${uid}`);
+    return readFileSync(fd, "utf8");
+  } finally {
+    closeSync(fd);
+  }
+}
+
 const isAnothers = (uid: number) => uid !== 0 && uid !== process.getuid?.();
 
 function isSameFile(fd: number, path: string): boolean {
@@ -309,36 +323,4 @@ function unusable(id: number, path: string, why: string): UblkError {
       `the device is untouched; to say what it was made of: ublk-bun recover ${id} --target TARGET; ` +
       `to give its disk up: ublk-bun del ${id} --force`,
   });
-}
-
-const FIELDS: Readonly<Record<string, string>> = {
-  identity: "string",
-  bootId: "string",
-  target: "string",
-  spec: "object",
-  queues: "number",
-  depth: "number",
-  ioBufBytes: "number",
-  ioDescBytes: "number",
-  mode: "string",
-  flags: "string",
-  recovery: "string",
-  restarts: "number",
-  stallTimeoutMs: "number",
-  liburing: "string",
-  log: "string",
-  program: "string",
-};
-
-function checkRecord(value: unknown, id: number): DeviceRecord {
-  const record = value as Record<string, unknown>;
-  if (typeof value !== "object" || value === null) throw new Error("it is not an object");
-  if (record["version"] !== 1) {
-    throw new Error(`it is of version ${String(record["version"])}, this program reads version 1`);
-  }
-  if (record["id"] !== id) throw new Error(`it says it is of device ${String(record["id"])}`);
-  for (const [field, type] of Object.entries(FIELDS)) {
-    if (typeof record[field] !== type) throw new Error(`its field "${field}" is not a ${type}`);
-  }
-  return value as DeviceRecord;
 }

@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -15,6 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { recordText } from "../../src/device/record-text.ts";
 import { bootId, type DeviceRecord, Store } from "../../src/device/store.ts";
 
 let dir = "";
@@ -84,10 +86,12 @@ test("a save that died before its rename leaves the old record", () => {
 
 const damaged: readonly (readonly [what: string, text: string, says: string])[] = [
   ["empty", "", "JSON"],
-  ["cut off", JSON.stringify(record).slice(0, 80), "JSON"],
-  ["of a newer version", JSON.stringify({ ...record, version: 2 }), "version 2"],
-  ["of another device", JSON.stringify({ ...record, id: 5 }), "device 5"],
-  ["without a field", JSON.stringify({ ...record, spec: undefined }), '"spec"'],
+  ["cut off", recordText(record).slice(0, 80), "JSON"],
+  ["of a newer version", recordText({ ...record, version: 2 } as never), "version 2"],
+  ["of another device", recordText({ ...record, id: 5 }), "device 5"],
+  ["without a field", recordText({ ...record, spec: undefined } as never), '"spec"'],
+  ["without a checksum", JSON.stringify(record), "no checksum"],
+  ["changed by hand", recordText(record).replace('"depth": 128', '"depth": 129'), "damaged"],
   ["no object", "null", "object"],
 ];
 
@@ -105,6 +109,28 @@ for (const [what, text, says] of damaged) {
     expect((error as Error).message).toContain(says);
   });
 }
+
+test("every byte of a record may go wrong: it is refused, or says the same", () => {
+  const store = prepared();
+  const good = Buffer.from(recordText(record));
+  for (let at = 0; at < good.length; at++) {
+    for (const bit of [0, 2, 5, 7]) {
+      const bad = Buffer.from(good);
+      bad[at] = bad[at]! ^ (1 << bit);
+      writeFileSync(join(dir, "4.json"), bad);
+      const loaded = store.loadIfUsable(4);
+      if (loaded !== undefined) expect(loaded).toEqual(record);
+    }
+  }
+});
+
+test("a symbolic link is no record, wherever it leads", () => {
+  const store = prepared();
+  store.save(record);
+  renameSync(join(dir, "4.json"), join(dir, "good"));
+  symlinkSync("good", join(dir, "4.json"));
+  expect(() => store.load(4)).toThrow("symbolic link");
+});
 
 test("a device has one lock; the loser hears who holds it and what for", () => {
   const store = prepared();

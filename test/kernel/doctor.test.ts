@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 
+import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
 import { recordPath, recordText } from "../support/crash.ts";
 import { leftovers, TestDevice, ublk, ublkOk } from "../support/program.ts";
 
@@ -47,8 +48,8 @@ test("a disk without a server is named with the command that brings it back, whi
 
 test("records of another boot and orphaned locks are found, and removed by --fix alone", async () => {
   await using device = await TestDevice.add("null", "-n0");
-  const old = { ...JSON.parse(recordText(0)), id: 5, bootId: "another-boot" };
-  writeFileSync(recordPath(5), JSON.stringify(old), { mode: 0o600 });
+  const old = { ...parseRecord(recordText(0), 0), id: 5, bootId: "another-boot" };
+  writeFileSync(recordPath(5), textOf(old), { mode: 0o600 });
   writeFileSync("/run/ublk-bun/6.lock", "99999999 add");
   writeFileSync("/run/ublk-bun/7.json.99999999.tmp", "{");
   const checks = ({ found }: { found: Found[] }) => found.map(({ check }) => check);

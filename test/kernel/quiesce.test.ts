@@ -12,6 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { changeRecord } from "../support/crash.ts";
 import { hasFeature, leftovers, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 
 const canQuiesce = await hasFeature("QUIESCE");
@@ -105,7 +106,7 @@ if (!canQuiesce) {
     expect(exitCode).toBe(124);
     await device.killServer();
     // The hint is true: a server that answers ends the wait.
-    writeFileSync("/run/ublk-bun/0.json", record("0").replace("swallow", "eio"));
+    changeRecord(0, (record) => ({ ...record, spec: { ...record.spec, fault: "eio" } }));
     await ublkOk("recover", "0");
     expect(await reader.exited).toBe(1);
   });
@@ -124,5 +125,3 @@ if (!canQuiesce) {
     expect(dead.exitCode).toBe(6);
   });
 }
-
-const record = (id: string) => readFileSync(`/run/ublk-bun/${id}.json`, "utf8");

@@ -1,14 +1,13 @@
 // What an application sees of a crash in each --recovery mode, and of stop and del while it waits.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 
 import {
+  changeRecord,
   ddWords,
   killNow,
   readBlock,
-  recordPath,
-  recordText,
   start,
   untilInFlight,
   untilWaiting,
@@ -40,11 +39,8 @@ async function delivered(device: TestDevice) {
 }
 
 /** The next server shall not swallow them again. */
-function mendTarget(id: number): void {
-  const record = JSON.parse(recordText(id));
-  record.spec.faultAtBytes = 2 ** 37;
-  writeFileSync(recordPath(id), JSON.stringify(record));
-}
+const mendTarget = (id: number) =>
+  changeRecord(id, (record) => ({ ...record, spec: { ...record.spec, faultAtBytes: 2 ** 37 } }));
 
 async function expectEio({ ended }: ReturnType<typeof start>): Promise<void> {
   const { exitCode, stderr } = await ended;

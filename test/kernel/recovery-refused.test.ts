@@ -1,8 +1,9 @@
 // What recover, stop and del do not touch: devices that cannot be recovered, and other tools' devices.
 
 import { afterEach, expect, test } from "bun:test";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 
+import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
 import { killNow, readBlock, recordPath, recordText } from "../support/crash.ts";
 import { buildKublk } from "../support/peer.ts";
 import { leftovers, runOk, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
@@ -18,27 +19,40 @@ async function expectRefused(words: string[], exitCode: number, ...sentences: (s
   for (const sentence of sentences) expect(outcome.stderr).toMatch(sentence);
 }
 
-test("a record that is missing, damaged, newer, another device's or another boot's: 6", async () => {
+test("a record that is missing, damaged, newer, a link, or somebody else's: 6", async () => {
   await using device = await TestDevice.add("null", "-n0");
   killNow(0);
   await device.untilState("QUIESCED");
   const path = recordPath(0);
   const good = recordText(0);
-  const record = JSON.parse(good);
+  const record = parseRecord(good, 0);
   const bad: [string, RegExp][] = [
     ["", /is not usable/],
     [good.slice(0, good.length / 2), /is not usable/],
+    [good.slice(0, -3), /is not usable/],
     ["no JSON at all", /is not usable/],
-    [JSON.stringify({ ...record, version: 2 }), /version 2, this program reads version 1/],
-    [JSON.stringify({ ...record, id: 1 }), /of device 1/],
-    [JSON.stringify({ ...record, bootId: "another" }), /not ours/],
-    [JSON.stringify({ ...record, identity: "0123456789abcdef" }), /not ours.*another tool/],
+    [good.replace('"queues": 1', '"queues": 3'), /is damaged, its checksum does not fit/],
+    [good.replace("null", "nulm"), /is damaged, its checksum does not fit/],
+    [textOf({ ...record, version: 2 } as never), /version 2, this program reads version 1/],
+    [textOf({ ...record, id: 1 }), /of device 1/],
+    [textOf({ ...record, bootId: "another" }), /not ours/],
+    [textOf({ ...record, identity: "0123456789abcdef" }), /not ours.*another tool/],
   ];
   for (const [text, sentence] of bad) {
+    expect(text).not.toBe(good);
     writeFileSync(path, text);
     await expectRefused(["recover", "0"], 6, sentence, /ublk-bun del 0 --force/);
     expect(readFileSync(path, "utf8")).toBe(text);
   }
+  rmSync(path);
+  writeFileSync("/tmp/record", good);
+  symlinkSync("/tmp/record", path);
+  await expectRefused(["recover", "0"], 6, /is a symbolic link/, /ublk-bun del 0 --force/);
+  await expectRefused(["del", "0"], 6, /is a symbolic link/, /ublk-bun del 0 --force/);
+  rmSync(path);
+  writeFileSync(path, good);
+  chownSync(path, 1000, 1000);
+  await expectRefused(["recover", "0"], 6, /belongs to user 1000/, /ublk-bun del 0 --force/);
   rmSync(path);
   await expectRefused(["recover", "0"], 6, /no record/, /ublk-bun del 0 --force/);
   await expectRefused(["stop", "0"], 6, /no record/, /--force/);

@@ -1,11 +1,18 @@
 // What the recovery tests do to a server and its disk: kill, watch, read in the background.
 
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 
+import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
+import type { DeviceRecord } from "../../src/device/store.ts";
 import { program, runOk, serverPids, until } from "./program.ts";
 
 export const recordPath = (id: number) => `/run/ublk-bun/${id}.json`;
 export const recordText = (id: number) => readFileSync(recordPath(id), "utf8");
+
+/** Lets the record say something else, with a checksum that fits. */
+export function changeRecord(id: number, change: (record: DeviceRecord) => DeviceRecord): void {
+  writeFileSync(recordPath(id), textOf(change(parseRecord(recordText(id), id))));
+}
 
 /** kill -9 for whoever serves device `id`, without waiting for anything. */
 export function killNow(id: number): number {
