@@ -15,7 +15,8 @@ import type { Backing, Spec, Target } from "../src/target.ts";
 import { findTarget, targets } from "../src/targets/index.ts";
 import { FakeQueue, type Request } from "./support/fake-queue.ts";
 import { LocalQueue } from "./support/local-queue.ts";
-import { chooseSeed, seeded, Shadow } from "./support/shadow.ts";
+import { chooseSeed, seeded } from "./support/seeded.ts";
+import { Shadow } from "./support/shadow.ts";
 
 const MIB = 1024 ** 2;
 const DEPTH = 16;

@@ -1,16 +1,10 @@
 // Places for backings: files, real file systems with O_DIRECT, loop devices; gone at the scope's end.
 
-import { closeSync, mkdtempSync, openSync, rmSync, truncateSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { runOk } from "./program.ts";
-
-/** A sparse file of this size. */
-export function sparseFile(path: string, sizeBytes: number): string {
-  closeSync(openSync(path, "a"));
-  truncateSync(path, sizeBytes);
-  return path;
-}
+import { sparseFile } from "./sparse-file.ts";
 
 /** A file system of its own, mounted; `mkfs` words make one on a loop device, a bare type is mounted. */
 export class Scratch implements AsyncDisposable {

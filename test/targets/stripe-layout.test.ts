@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 
 import { StripeLayout } from "../../src/targets/stripe-layout.ts";
-import { chooseSeed, seeded } from "../support/shadow.ts";
+import { chooseSeed, seeded } from "../support/seeded.ts";
 
 const SECTOR_BYTES = 512;
 

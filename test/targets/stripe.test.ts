@@ -23,7 +23,8 @@ import { KIND } from "../../src/queue/tag.ts";
 import { stripe } from "../../src/targets/stripe.ts";
 import { FakeQueue } from "../support/fake-queue.ts";
 import { LocalQueue } from "../support/local-queue.ts";
-import { chooseSeed, seeded, Shadow } from "../support/shadow.ts";
+import { chooseSeed, seeded } from "../support/seeded.ts";
+import { Shadow } from "../support/shadow.ts";
 
 const MIB = 1024 ** 2;
 const KIB = 1024;
