@@ -1,6 +1,7 @@
 // What the program says to people, all of it on stderr: stdout is for data.
 
-import { type ConsolaReporter, createConsola } from "consola";
+// The core alone: colours, boxes and what finds out about terminals would cost a seventh of every start.
+import { type ConsolaReporter, createConsola } from "consola/core";
 
 import { stackOf } from "./errors.ts";
 import { tryWrite } from "./write.ts";
