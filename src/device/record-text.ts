@@ -3,11 +3,13 @@
 
 import type { DeviceRecord } from "./store.ts";
 
+/** Every field but for `version` and `id`, which are looked at first. */
 const FIELDS: Readonly<Record<string, string>> = {
   identity: "string",
   bootId: "string",
   target: "string",
   spec: "object",
+  facts: "object",
   queues: "number",
   depth: "number",
   ioBufBytes: "number",
@@ -21,6 +23,9 @@ const FIELDS: Readonly<Record<string, string>> = {
   log: "string",
   program: "string",
 };
+
+/** What a record may lack. */
+const OPTIONAL = ["facts"];
 
 /** The record's file content. */
 export function recordText(record: DeviceRecord): string {
@@ -36,17 +41,20 @@ export function parseRecord(text: string, id: number): DeviceRecord {
   if (record["version"] !== 1) {
     throw new Error(`it is of version ${String(record["version"])}, this program reads version 1`);
   }
-  if (kept !== checksum(record)) {
-    throw new Error(
-      kept === undefined ? "it has no checksum" : "it is damaged, its checksum does not fit",
-    );
+  // The first builds wrote none. A field that they did not know may be what is left of one.
+  const strange = Object.keys(record).find((field) => !KNOWN.has(field));
+  if (kept === undefined ? strange !== undefined : kept !== checksum(record)) {
+    throw new Error("it is damaged, its checksum does not fit");
   }
   if (record["id"] !== id) throw new Error(`it says it is of device ${String(record["id"])}`);
   for (const [field, type] of Object.entries(FIELDS)) {
+    if (record[field] === undefined && OPTIONAL.includes(field)) continue;
     if (typeof record[field] !== type) throw new Error(`its field "${field}" is not a ${type}`);
   }
   return record as unknown as DeviceRecord;
 }
+
+const KNOWN = new Set(["version", "id", ...Object.keys(FIELDS)]);
 
 /** CRC-32 of the record without white space, as hexadecimal. */
 const checksum = (record: object) =>
