@@ -1,12 +1,11 @@
 // Which device uses which file: two disks over one file would destroy each other's data.
 
-import { statSync } from "node:fs";
-
 import { getDevInfo } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import type { Spec } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
+import { overlap, type Place, placeOf } from "../targets/place.ts";
 import { diskPath } from "./disk.ts";
 import { isOurs } from "./identity.ts";
 import { peek } from "./processes.ts";
@@ -67,17 +66,13 @@ export async function checkFiles(claimant: Claimant, options: ClaimOptions): Pro
 }
 
 async function conflicts(claimant: Claimant, options: ClaimOptions): Promise<Conflict[]> {
-  const wanted = new Map<string, string>();
-  for (const path of filesOf(claimant.target, claimant.spec)) {
-    const key = fileKey(path);
-    if (key !== undefined) wanted.set(key, path);
-  }
+  const wanted = placesOf(claimant);
   const found: Conflict[] = [];
-  if (wanted.size === 0) return found;
+  if (wanted.length === 0) return found;
   for (const other of await existing(claimant.identity, options)) {
-    for (const path of filesOf(other.target, other.spec)) {
-      const ours = wanted.get(fileKey(path) ?? "");
-      if (ours !== undefined) found.push({ path: ours, other });
+    for (const theirs of placesOf(other)) {
+      const ours = wanted.find((place) => overlap(place, theirs));
+      if (ours !== undefined) found.push({ path: ours.path, other });
     }
   }
   return found;
@@ -106,9 +101,6 @@ function filesOf(target: string, spec: Spec): readonly string[] {
   return peek(() => findTarget(target).files?.(spec)) ?? [];
 }
 
-/** The same for every path to the same file, and for every node of the same block device. */
-function fileKey(path: string): string | undefined {
-  const stat = peek(() => statSync(path, { bigint: true }));
-  if (stat === undefined) return undefined;
-  return stat.isBlockDevice() ? `block ${stat.rdev}` : `file ${stat.dev}:${stat.ino}`;
+function placesOf({ target, spec }: Pick<Claimant, "target" | "spec">): Place[] {
+  return filesOf(target, spec).flatMap((path) => placeOf(path) ?? []);
 }

@@ -15,6 +15,13 @@ export function deviceName(numbers: string): string {
   return /^DEVNAME=(.+)$/m.exec(text)?.[1] ?? "";
 }
 
+/** "major:minor" of the disk that a partition lies on; undefined: it is no partition. */
+export function diskOfPartition(numbers: string): string | undefined {
+  const folder = `/sys/dev/block/${numbers}`;
+  if (readText(`${folder}/partition`) === "") return undefined;
+  return readText(`${folder}/../dev`).trim() || undefined;
+}
+
 /** A number from its request queue's folder; a partition has its disk's. Undefined: not there. */
 export function queueNumber(numbers: string, file: string): number | undefined {
   // Not normalized: the folder is a link, and ".." counts from where it leads.

@@ -1,6 +1,5 @@
 // stripe: RAID-0, a disk that lies chunk by chunk in turn on several files or block devices.
 
-import { fstatSync } from "node:fs";
 import { resolve } from "node:path";
 
 import type { ParsedArgs } from "citty";
@@ -16,6 +15,7 @@ import {
 import { formatBytes, parseBytes } from "../units.ts";
 import { type BackingFile, openBacking } from "./backing.ts";
 import { blocksOf, fileArgs, type FileOptions, parseFileOptions } from "./file-options.ts";
+import { overlap, type Place, placeOf } from "./place.ts";
 import { StripeLayout } from "./stripe-layout.ts";
 import { StripeQueue } from "./stripe-queue.ts";
 
@@ -129,15 +129,15 @@ function openStripe(spec: StripeSpec, context: OpenContext): Backing {
   }
 }
 
-/** By another name or another node. */
+/** By another name or another node, or a partition and its disk. */
 function refuseSame(members: readonly BackingFile[]): void {
-  const seen = new Map<string, string>();
-  for (const { fd, path, isDevice } of members) {
-    const { dev, ino, rdev } = fstatSync(fd);
-    const key = isDevice ? `device ${rdev}` : `file ${dev} ${ino}`;
-    const other = seen.get(key);
-    if (other !== undefined) throw sameMember(other, path);
-    seen.set(key, path);
+  const seen: Place[] = [];
+  for (const { path } of members) {
+    const place = placeOf(path);
+    if (place === undefined) continue;
+    const other = seen.find((earlier) => overlap(earlier, place));
+    if (other !== undefined) throw sameMember(other.path, path);
+    seen.push(place);
   }
 }
 

@@ -78,7 +78,10 @@ export const addArgs = {
     description: "as --auto-zc; what the kernel cannot prepare, the server does",
   },
   copy: { type: "boolean", description: "data mode: the kernel copies" },
-  auto: { type: "boolean", description: "the best data mode that kernel and target allow" },
+  auto: {
+    type: "boolean",
+    description: "the default: the best data mode that kernel and target allow",
+  },
   "auto-part-scan": {
     type: "boolean",
     description: "look for partitions; --no-auto-part-scan: do not (Linux 7.0)",
