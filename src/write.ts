@@ -5,8 +5,8 @@ import { writeSync } from "node:fs";
 
 const RETRY_MS = 1;
 
-/** Throws the system's error; a reader that has gone (EPIPE) is none. */
-export function writeAll(fd: number, text: string): void {
+/** Throws the system's error; a reader that has gone (EPIPE) is none: false then. */
+export function writeAll(fd: number, text: string): boolean {
   const bytes = Buffer.from(text);
   let done = 0;
   while (done < bytes.length) {
@@ -14,11 +14,12 @@ export function writeAll(fd: number, text: string): void {
       done += writeSync(fd, bytes, done);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === "EPIPE") return;
+      if (code === "EPIPE") return false;
       if (code !== "EAGAIN") throw error;
       Bun.sleepSync(RETRY_MS);
     }
   }
+  return true;
 }
 
 /** As `writeAll`, for words that nothing must depend on: a log on a full disk is not worth a disk. */

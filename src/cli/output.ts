@@ -6,8 +6,13 @@ import { formatBytes } from "../units.ts";
 import { writeAll } from "../write.ts";
 
 export function print(text: string): void {
+  printWhileRead(text);
+}
+
+/** As `print`; false: nobody reads it any more. */
+export function printWhileRead(text: string): boolean {
   try {
-    writeAll(1, `${text}\n`);
+    return writeAll(1, `${text}\n`);
   } catch (cause) {
     throw new UblkError(`Cannot write the output: ${messageOf(cause)}`, { cause });
   }

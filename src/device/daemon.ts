@@ -16,9 +16,11 @@ import { diskPath, inFlight } from "./disk.ts";
 import { type Job, LOCK_FD, type RecoverJob, type Report, REPORT_FD } from "./job.ts";
 import { LogFile } from "./log-file.ts";
 import { watchOwnMounts } from "./own-mounts.ts";
+import { peek } from "./processes.ts";
 import { type Answer, type LetGo, listen } from "./remote.ts";
 import { deleteStopped, stopDisk } from "./remove.ts";
-import { type DeviceLock, Store } from "./store.ts";
+import { type DeviceLock, type DeviceRecord, Store } from "./store.ts";
+import { tellAdded, tellDied, tellRecovered, tellRecovering } from "./tell.ts";
 import { trimMemory } from "./trim.ts";
 
 /** A second signal within this time means: let go at once. */
@@ -44,6 +46,8 @@ class Daemon {
   #letGoAsked = false;
   #lettingGo = false;
   #succeeded = false;
+  /** Set as long as we serve it. */
+  #live: DeviceRecord | undefined;
   #signalledAt = Number.NEGATIVE_INFINITY;
 
   constructor(job: Job) {
@@ -79,6 +83,7 @@ class Daemon {
     // At once: a queue that is beyond reach must not keep the process.
     if (device === undefined) return _exit(EXIT.failed);
     live = device;
+    this.#live = device.record;
     if (asked) onSignal();
     this.#logFile?.watch();
     listen(this.#store.socketPath(device.id), (request) => this.#succeed(device, request));
@@ -106,6 +111,7 @@ class Daemon {
       if (this.#job.verb === "add") {
         const identity = BigInt(`0x${this.#job.record.identity}`);
         await device.add(identity, (id) => this.#claim(id));
+        tellAdded(this.#store.events, device.record);
       } else {
         await this.#recover(device, this.#job);
       }
@@ -123,15 +129,24 @@ class Daemon {
 
   /** Both phases; between them, where the job says so, it waits for its moment. */
   async #recover(device: Device, { role, locked, timeoutMs, record }: RecoverJob): Promise<void> {
+    const { events } = this.#store;
+    if (role === "recover") tellRecovering(events, device.record);
     if (role === "recover") await device.fence();
     await device.prepareRecovery({ isChanged: record !== undefined });
-    if (role === "recover") return await device.takeOver();
+    if (role === "recover") {
+      await device.takeOver();
+      return tellRecovered(events, device.record, device.takingOverSince);
+    }
     this.#report({ kind: "ready" });
     await this.#moment();
     using lock = locked ? undefined : await this.#store.lockSoon(device.id, "recover", timeoutMs);
     void lock;
-    if (role === "standby") await device.fence();
+    if (role === "standby") {
+      tellRecovering(events, device.record);
+      await device.fence();
+    }
     await device.takeOver();
+    tellRecovered(events, device.record, device.takingOverSince);
   }
 
   /** Resolves when a line comes on stdin. */
@@ -204,6 +219,10 @@ class Daemon {
   #letGo(device: Device): void {
     if (this.#lettingGo) return;
     this.#lettingGo = true;
+    const { id, target } = device.record;
+    // Whoever watches must not bring back what somebody has just sent away.
+    peek(() => this.#store.markResting(device.record));
+    this.#store.events.add("quiesced", { id, target, pid: process.pid, how: "signals" });
     log.warn(`second signal: letting go of ${diskPath(device.id)}; to serve it again: recover`);
     // With recovery, what is not done by then is done again by the next server.
     setTimeout(() => _exit(EXIT.ok), LET_GO_MS_MAX).unref();
@@ -287,6 +306,7 @@ class Daemon {
   #die(reason: string): never {
     log.warn("the process ends here; its device, if it is live, waits for recover");
     log.fatal(reason);
+    if (this.#live) tellDied(this.#store.events, this.#live, reason.split("\n")[0]!);
     this.#reportError(new UblkError(reason));
     return _exit(FATAL_EXIT);
   }

@@ -56,6 +56,8 @@ export interface DeviceOptions {
 
 export class Device {
   record: DeviceRecord;
+  /** When START_USER_RECOVERY was first sent; 0: not yet. */
+  takingOverSince = 0;
   readonly #options: DeviceOptions;
   readonly #target: Target;
   readonly #workers: Workers;
@@ -156,6 +158,7 @@ export class Device {
     await this.#compareGeometry(info, this.#backing!);
     signal.throwIfAborted();
     await untilDead(control, this.#predecessor, { timeoutMs, signal });
+    this.takingOverSince = Date.now();
     await startRecovery(control, this.id, { timeoutMs, note, signal });
     this.#state = next(this.#state, "recover");
     signal.throwIfAborted();
@@ -164,6 +167,7 @@ export class Device {
     await this.#primeAgain(info);
     await control.run(endUserRecovery, this.id, { pid: process.pid });
     this.#state = next(this.#state, "started");
+    store.unmarkResting(this.id);
     const [restarts, program] = [this.record.restarts + 1, process.execPath];
     this.record = { ...this.record, restarts, program, facts: this.#backing!.facts };
     try {

@@ -113,7 +113,8 @@ async function askHelper(
 /** The helper's side: sends the command and writes its errno (0: done), or its answer, to stdout. */
 export async function sendTrapped(control: Control, verb: string, id: number): Promise<void> {
   if (verb !== ASK_PARAMS) {
-    return writeAll(1, String(await attempt(control, verb as TrappedVerb, id)));
+    writeAll(1, String(await attempt(control, verb as TrappedVerb, id)));
+    return;
   }
   const params = await control.run(getParams, id, undefined, { timeoutMs: FOR_EVER_MS });
   writeAll(1, JSON.stringify(params, bigintsAsTexts));

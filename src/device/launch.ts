@@ -226,6 +226,7 @@ async function removeRemains(
     await sendByHelper("stop", id, options);
     await sendByHelper("del", id, options);
     store.remove(id);
+    store.events.add("deleted", { id, target: record.target });
   }
   await findTarget(record.target).remove?.(record.spec, record);
 }

@@ -11,7 +11,7 @@ import { describeCharHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
 import { isDaemon } from "./self.ts";
-import type { Store } from "./store.ts";
+import type { DeviceRecord, Store } from "./store.ts";
 
 /** How long the kernel may wait for I/O to end before the tags are looked at again. */
 const ROUND_MS = 100;
@@ -31,16 +31,26 @@ export async function quiesceDevice(id: number, options: QuiesceOptions): Promis
   store.prepare();
   using lock = store.lock(id, "quiesce");
   void lock;
-  const info = await checkedDevice(id, options);
+  const { info, record } = await checkedDevice(id, options);
+  // Before the server can end: nobody shall take that for a crash.
+  store.markResting(record);
   if (isQuiesced(info)) return false;
   const pid = serverPid(info);
   const deadline = performance.now() + timeoutMs;
   // A tag that was busy is armed again by its commit, and only the next QUIESCE_DEV takes it back.
   for (;;) {
     const leftMs = deadline - performance.now();
-    await hold(control, id, Math.min(ROUND_MS, Math.max(1, leftMs)));
+    try {
+      await hold(control, id, Math.min(ROUND_MS, Math.max(1, leftMs)));
+    } catch (error) {
+      store.unmarkResting(id);
+      throw error;
+    }
     const now = await control.run(getDevInfo, id, undefined);
-    if (isQuiesced(now) && !isDaemon(pid)) return true;
+    if (isQuiesced(now) && !isDaemon(pid)) {
+      store.events.add("quiesced", { id, target: record.target, pid });
+      return true;
+    }
     if (now.state === "DEAD") throw new UblkError(`Device ${id} was stopped meanwhile`);
     if (performance.now() > deadline) throw lateError(id, pid, timeoutMs);
     await Bun.sleep(LOOK_MS);
@@ -50,10 +60,14 @@ export async function quiesceDevice(id: number, options: QuiesceOptions): Promis
 const isQuiesced = ({ state }: DevInfo) => state === "QUIESCED" || state === "FAIL_IO";
 
 /** Everything that can be refused before I/O is held: there is no way back but `recover`. */
-async function checkedDevice(id: number, { control, store }: QuiesceOptions): Promise<DevInfo> {
+async function checkedDevice(
+  id: number,
+  { control, store }: QuiesceOptions,
+): Promise<{ readonly info: DevInfo; readonly record: DeviceRecord }> {
   const info = await control.run(getDevInfo, id, undefined);
   control.assertHas(quiesceDev);
-  assertOurs(store.load(id), info, "nothing was changed");
+  const record = store.load(id);
+  assertOurs(record, info, "nothing was changed");
   if (!(info.flags & UBLK_F.USER_RECOVERY)) {
     throw new UblkError(`Device ${id} was added without recovery: its disk would be gone`, {
       exitCode: EXIT.notRecoverable,
@@ -66,7 +80,7 @@ async function checkedDevice(id: number, { control, store }: QuiesceOptions): Pr
       hint: `delete it: ublk-bun del ${id}`,
     });
   }
-  return info;
+  return { info, record };
 }
 
 /** QUIESCE_DEV; that some I/O is still under way is no error here. */

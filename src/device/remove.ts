@@ -60,6 +60,8 @@ export async function stopDevice(id: number, options: RemoveOptions): Promise<bo
   if (info.state === "DEAD") return false;
   const pid = serverPid(info);
   await stopDisk(info, options);
+  const target = options.store.loadIfUsable(id)?.target ?? null;
+  options.store.events.add("stopped", { id, target, pid: pid > 0 ? pid : null });
   await daemonEnded(pid);
   return true;
 }
@@ -78,7 +80,10 @@ export async function deleteDevice(id: number, options: DeleteOptions): Promise<
   const record = loadIfUsable(options, id);
   const info = await findDevice(control, id);
   if (info === undefined) {
-    if (record !== undefined) return await forget(record, options);
+    if (record !== undefined) {
+      await forget(record, options);
+      return store.events.add("deleted", { id, target: record.target });
+    }
     // A record that cannot be read, of a device that is not there: only --force comes here with one.
     if (options.force && store.has(id)) return store.remove(id);
   }
@@ -109,8 +114,10 @@ export async function deleteStopped(
   // DEL_DEV would wait until whoever has the disk open closes it, and only then free the id.
   await sendByHelper(mustNotWait ? "del-async" : "del", id, options);
   // The record of an earlier device may speak of what somebody still needs.
-  if (isOurs(record, info)) await forget(record, options);
+  const isRecorded = isOurs(record, info);
+  if (isRecorded) await forget(record, options);
   store.remove(id);
+  store.events.add("deleted", { id, target: isRecorded ? record.target : null });
 }
 
 /** The daemon has let go of everything by now, and ends by itself: whoever looks next sees none. */

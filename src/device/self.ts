@@ -31,3 +31,8 @@ export function selfCommand(args: readonly string[], program?: string): string[]
   const compiled = Bun.main.startsWith("/$bunfs/");
   return compiled ? ["/proc/self/exe", ...args] : [process.execPath, Bun.main, ...args];
 }
+
+/** The same as a unit file would have it: what is at this path when it is started. */
+export function ownProgram(): string[] {
+  return Bun.main.startsWith("/$bunfs/") ? [process.execPath] : [process.execPath, Bun.main];
+}

@@ -16,6 +16,7 @@ import {
   renameSync,
   statSync,
   unlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 
@@ -25,7 +26,8 @@ import type { Mode } from "../queue/protocol.ts";
 import type { Spec } from "../target.ts";
 import { tryWrite, writeAll } from "../write.ts";
 import { openToAppend } from "./append.ts";
-import { isAlive, openersOf } from "./processes.ts";
+import { EventLog } from "./events.ts";
+import { isAlive, openersOf, peek } from "./processes.ts";
 import { parseRecord, recordText } from "./record-text.ts";
 
 export const RUN_DIR = "/run/ublk-bun";
@@ -81,10 +83,12 @@ export interface DeviceLock extends Disposable {
 
 export class Store {
   readonly dir: string;
+  readonly events: EventLog;
 
   /** `dir` is made when it is missing, readable by its owner alone. */
   constructor(dir: string = RUN_DIR) {
     this.dir = dir;
+    this.events = new EventLog(dir);
   }
 
   logPath(id: number): string {
@@ -193,16 +197,46 @@ export class Store {
     closeSync(folder);
   }
 
-  /** Removes the record, the log, the socket, and what is left of records half written. */
+  /** Removes the record, the log, the socket, the mark, and what is left of records half written. */
   remove(id: number): void {
     const log = this.logPath(id);
-    for (const path of [this.recordPath(id), log, `${log}.1`, this.socketPath(id)]) {
-      unlinkIfThere(path);
-    }
+    const others = [log, `${log}.1`, this.socketPath(id), this.#restPath(id)];
+    for (const path of [this.recordPath(id), ...others]) unlinkIfThere(path);
     // What a server that was killed in the middle of writing has left.
     const half = new RegExp(`^${id}\\.json\\.\\d+\\.tmp$`);
     const names = existsSync(this.dir) ? readdirSync(this.dir) : [];
     for (const name of names.filter((each) => half.test(each))) unlinkIfThere(join(this.dir, name));
+  }
+
+  #restPath(id: number): string {
+    return join(this.dir, `${id}.rest`);
+  }
+
+  /**
+   * Marks a device whose server ends on purpose: `watch` leaves it alone until somebody recovers it. A
+   * file of its own, because taking it back must work on a full file system too.
+   */
+  markResting({ id, identity }: Pick<DeviceRecord, "id" | "identity">): void {
+    const path = this.#restPath(id);
+    try {
+      writeFileSync(path, identity, { mode: 0o600 });
+    } catch (cause) {
+      unlinkIfThere(path);
+      throw new UblkError(`Cannot write "${path}": ${messageOf(cause)}`, {
+        cause,
+        hint: "make room there; nothing was changed",
+      });
+    }
+  }
+
+  /** True when the device has no server on purpose. */
+  isResting({ id, identity }: Pick<DeviceRecord, "id" | "identity">): boolean {
+    return peek(() => readFileSync(this.#restPath(id), "utf8")) === identity;
+  }
+
+  /** Takes the mark back: the device is served. */
+  unmarkResting(id: number): void {
+    unlinkIfThere(this.#restPath(id));
   }
 
   /**
@@ -221,6 +255,21 @@ export class Store {
   /** Held while the files of a new device are compared with those of all others, and claimed. */
   lockFiles(timeoutMs: number): Promise<DeviceLock> {
     return soon(timeoutMs, () => this.#lock("files.lock", "claim", filesLockedError));
+  }
+
+  /** Held by the one `watch` of this run folder. */
+  lockWatch(): DeviceLock {
+    return this.#lock("watch.lock", "watch", watchLockedError);
+  }
+
+  /** True while somebody has the device's lock. Asks without taking it: that would refuse others. */
+  isLocked(id: number): boolean {
+    const stat = statSync(join(this.dir, `${id}.lock`), { throwIfNoEntry: false });
+    if (stat === undefined) return false;
+    const locks = peek(() => readFileSync("/proc/locks", "utf8")) ?? "";
+    // "1: FLOCK  ADVISORY  WRITE 708 00:13:12345 0 EOF"; the file system's number is left out, for
+    // some show another one than stat(2) does.
+    return new RegExp(`^\\d+: FLOCK .*:${stat.ino} 0 EOF$`, "m").test(locks);
   }
 
   #lock(name: string, verb: string, onHeld: (holder: string) => UblkError): DeviceLock {
@@ -266,6 +315,13 @@ function filesLockedError(holder: string): UblkError {
   return new UblkError(`The files of a device are being claimed by ${holder}`, {
     exitCode: EXIT.busy,
     hint: "try again, or with a longer --timeout",
+  });
+}
+
+function watchLockedError(holder: string): UblkError {
+  return new UblkError(`This host's disks are watched already, by ${holder}`, {
+    exitCode: EXIT.busy,
+    hint: "one is enough; to end it: kill, or systemctl stop ublk-bun-watch",
   });
 }
 

@@ -21,6 +21,9 @@ const C = load({
   flock: { args: ["i32", "i32"], returns: "i32" }, // fd, operation
   ioctl: { args: ["i32", "u32", "ptr"], returns: "i32" }, // fd, request, argp
   eventfd: { args: ["u32", "i32"], returns: "i32" }, // initval, flags
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" }, // domain, type, protocol
+  // sockfd, buf, len, flags, dest_addr, addrlen
+  sendto: { args: ["i32", "ptr", "u32", "i32", "ptr", "u32"], returns: FFIType.i64_fast },
   memfd_create: { args: ["ptr", "u32"], returns: "i32" }, // name, flags
   // addr, length, prot, flags, fd, offset
   mmap: { args: ["ptr", "ptr", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
@@ -90,7 +93,13 @@ export const PR = { SET_PDEATHSIG: 1, SET_NAME: 15, SET_IO_FLUSHER: 57 } as cons
 export const RLIMIT = { NOFILE: 7 } as const;
 /** The descriptor is of one thread, not of its process (Linux 6.9). */
 export const PIDFD_THREAD = 0o200;
+export const AF = { UNIX: 1 } as const;
+export const SOCK = { DGRAM: 2, CLOEXEC: 0o2000000 } as const;
+export const MSG = { DONTWAIT: 0x40, NOSIGNAL: 0x4000 } as const;
+const PIDFD_GET_INFO = 0xc040ff0b;
+const PIDFD_INFO_EXIT = 1 << 3;
 const AT_EMPTY_PATH = 0x1000;
+const ESRCH = 3;
 const SYS_pidfd_open = 434;
 const SYS_exit = process.arch === "arm64" ? 93 : 60;
 
@@ -162,6 +171,16 @@ export function ioctl(fd: number, request: number, argument: NodeJS.TypedArray |
 /** eventfd(2): a descriptor. */
 export function eventfd(initialValue: number, flags: number): number {
   return checked(C.eventfd(initialValue, flags));
+}
+
+/** socket(2): a descriptor. */
+export function socket(domain: number, type: number): number {
+  return checked(C.socket(domain, type, 0));
+}
+
+/** sendto(2): how many bytes went out; `address` is a struct sockaddr of the socket's domain. */
+export function sendto(fd: number, bytes: Uint8Array, flags: number, to: Uint8Array): number {
+  return checked(Number(C.sendto(fd, bytes, bytes.byteLength, flags, to, to.byteLength)));
 }
 
 /** memfd_create(2): a descriptor. */
@@ -252,6 +271,19 @@ export function sched_setaffinity(tid: number, mask: Uint8Array): number {
 /** pidfd_open(2): a descriptor that polls readable when the process or thread has ended. */
 export function pidfd_open(pid: number, flags: number): number {
   return checked(C.syscall(SYS_pidfd_open, pid, flags));
+}
+
+/**
+ * How the process of this descriptor has ended, as wait(2) tells its parent: ESRCH until its parent has
+ * heard of it, ENOTTY before Linux 6.13. Source: linux/pidfd.h; EXIT came with Linux 6.15.
+ */
+export function pidfdExitStatus(pidfd: number): number {
+  // mask u64, cgroupid u64, pid tgid ppid and eight ids u32, exit_code s32
+  const info = new Uint32Array(new ArrayBuffer(64));
+  info[0] = PIDFD_INFO_EXIT;
+  const result = checked(C.ioctl(pidfd, PIDFD_GET_INFO, info));
+  if (result < 0) return result;
+  return (info[0]! & PIDFD_INFO_EXIT) === 0 ? -ESRCH : info[15]!;
 }
 
 /** exit(2), the bare system call: ends the calling thread and tells nobody. For fault_inject. */

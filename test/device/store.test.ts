@@ -205,3 +205,39 @@ test("a run folder that cannot be made is said so", () => {
     "Cannot use the run folder",
   );
 });
+
+test("a device that rests on purpose is known by its identity, until it is served or gone", () => {
+  const store = prepared();
+  expect(store.isResting(record)).toBeFalse();
+  store.markResting(record);
+  expect(store.isResting(record)).toBeTrue();
+  expect(store.isResting({ ...record, identity: "00000000deadbee0" })).toBeFalse();
+  store.unmarkResting(4);
+  store.unmarkResting(4);
+  expect(store.isResting(record)).toBeFalse();
+  store.markResting(record);
+  store.remove(4);
+  expect(readdirSync(dir)).toEqual([]);
+});
+
+test("whether a device is being changed can be asked without being in the way", () => {
+  const store = prepared();
+  expect(store.isLocked(4)).toBeFalse();
+  {
+    using lock = store.lock(4, "stop");
+    void lock;
+    expect(store.isLocked(4)).toBeTrue();
+    expect(store.isLocked(5)).toBeFalse();
+  }
+  expect(store.isLocked(4)).toBeFalse();
+  // What a killed command leaves is a file, not a lock.
+  writeFileSync(join(dir, "4.lock"), "1 stop");
+  expect(store.isLocked(4)).toBeFalse();
+});
+
+test("a run folder has one watch", () => {
+  const store = prepared();
+  using first = store.lockWatch();
+  void first;
+  expect(() => store.lockWatch()).toThrow(`watched already, by pid ${process.pid} (watch)`);
+});

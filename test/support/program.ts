@@ -166,7 +166,10 @@ export function leftovers(): string[] {
     .filter((pid) => commandLine(pid).startsWith("@ublk-bun"));
   return [
     ...deviceNames().map((name) => `device ${name}`),
-    ...list("/run/ublk-bun").map((name) => `file ${name}`),
+    // What has happened is kept, whoever is gone.
+    ...list("/run/ublk-bun")
+      .filter((name) => !/^events\.ndjson(\.1)?$/.test(name))
+      .map((name) => `file ${name}`),
     ...daemons.map((pid) => `process ${pid}`),
   ];
 }

@@ -71,6 +71,26 @@ export const subcommands: readonly Subcommand[] = [
     load: async () => command(await import("./update-size.ts")),
   },
   {
+    name: "watch",
+    summary: "recover disks whenever their servers die",
+    load: async () => command(await import("./watch.ts")),
+  },
+  {
+    name: "systemd",
+    summary: "print or install a systemd unit for watch",
+    load: async () => command(await import("./systemd.ts")),
+  },
+  {
+    name: "events",
+    summary: "print what has happened to disks, as JSON lines",
+    load: async () => command(await import("./events.ts")),
+  },
+  {
+    name: "wait",
+    summary: "wait until a disk has a state",
+    load: async () => command(await import("./wait.ts")),
+  },
+  {
     name: "doctor",
     summary: "look for what is wrong, and say what to do",
     load: async () => command(await import("./doctor.ts")),

@@ -3,11 +3,15 @@
 import { type CommandDef, defineCommand, type ParsedArgs } from "citty";
 
 import { recoverDevice } from "../../device/begin.ts";
-import { diskShape } from "../../device/disk.ts";
+import { diskPath, diskShape } from "../../device/disk.ts";
+import { recoverAll, type Recovery } from "../../device/recover-all.ts";
+import { UsageError } from "../../errors.ts";
+import { log } from "../../log.ts";
 import type { Spec, Target } from "../../target.ts";
 import { parseInteger } from "../../units.ts";
-import { commonArgs, idArgs, jsonArg, requiredId } from "../args.ts";
+import { commonArgs, idArgs, jsonArg, optionalId, requiredId } from "../args.ts";
 import { finishLaunch, launchArgs } from "../launched.ts";
+import { print, printJson } from "../output.ts";
 import { openSession } from "../session.ts";
 import { targetArg, targetByOption } from "../target-words.ts";
 
@@ -21,6 +25,7 @@ const faultArgs = {
 
 const recoverArgs = {
   ...idArgs,
+  all: { type: "boolean", alias: "a", description: "every disk of ublk-bun without a server" },
   target: {
     ...targetArg.target,
     description: "serve it as this, whatever its record says, with the target's own options",
@@ -57,6 +62,7 @@ async function recover(
   target: Target | undefined,
   args: ParsedArgs<typeof recoverArgs>,
 ): Promise<void> {
+  if (args.all) return await all(args);
   const id = requiredId(args);
   const retarget = target && { target: target.name, spec: parseFor(target, id, args) };
   // With --target it is an option of the target, like all others.
@@ -65,6 +71,28 @@ async function recover(
   const [foreground, force] = [args.foreground === true, args.force === true];
   const launched = await recoverDevice(id, { ...session, foreground, force, retarget, once });
   await finishLaunch(launched, session, args);
+}
+
+/** What is said of one disk makes no sense for all. */
+const FOR_ONE = ["target", "force", "die-during-fetch", "foreground"] as const;
+
+async function all(args: ParsedArgs<typeof recoverArgs>): Promise<void> {
+  if (optionalId(args) !== undefined) {
+    throw new UsageError("--all and a device's number are given", "give one of them");
+  }
+  const strange = FOR_ONE.find((name) => args[name]);
+  if (strange !== undefined) {
+    throw new UsageError(`--all and --${strange} are given`, `--${strange} is for one disk`);
+  }
+  using session = await openSession(args);
+  const outcomes: Recovery[] = [];
+  process.exitCode = await recoverAll(session, (outcome) => {
+    outcomes.push(outcome);
+    const { id, recovered, serverPid, error } = outcome;
+    if (!recovered) log.error(`device ${id}: ${error}`);
+    else if (!args.json && !args.quiet) print(`${diskPath(id)} is live, pid ${serverPid}`);
+  });
+  if (args.json) printJson(outcomes.toSorted((one, other) => one.id - other.id));
 }
 
 function readOnce(word: string | undefined): Spec {
