@@ -1,6 +1,6 @@
 // The event file: appended by many, rotated once, followed across rotations, never in anybody's way.
 
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import {
   appendFileSync,
   existsSync,
@@ -15,6 +15,9 @@ import { join } from "node:path";
 
 import { EventLog, EventReader, parseEvents } from "../../src/device/events.ts";
 import { noticedDeath, tellRecovered } from "../../src/device/tell.ts";
+
+// Three processes write thousands of lines, which takes its time on a busy machine.
+setDefaultTimeout(60_000);
 
 let dir = "";
 beforeEach(() => {
