@@ -49,6 +49,7 @@ export class Keeper {
   readonly #options: KeeperOptions;
   readonly #limit: RestartLimit;
   #poked = Promise.withResolvers<void>();
+  #isPoked = false;
   #server: Server | undefined;
   /** The one whose death is not told yet, or was told last. */
   #lastServer: Server | undefined;
@@ -72,6 +73,7 @@ export class Keeper {
 
   /** Something has happened to the device: look again. */
   poke(): void {
+    this.#isPoked = true;
     this.#poked.resolve();
   }
 
@@ -79,8 +81,11 @@ export class Keeper {
   async run(): Promise<void> {
     for (;;) {
       this.#poked = Promise.withResolvers();
+      this.#isPoked = false;
       const standing = await this.#options.look();
       if (standing.kind !== "locked") this.#busyMs = BUSY_MS_MIN;
+      // While we looked, another device may have come under the same number.
+      if (standing.kind === "gone" && this.#isPoked) continue;
       if (standing.kind === "gone") return this.#leave();
       await this.#handle(standing);
       this.#kind = standing.kind;

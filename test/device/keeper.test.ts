@@ -28,6 +28,8 @@ class World {
   readonly outcomes: ExitCode[] = [];
   recoveries = 0;
   readonly failed: GiveUp[] = [];
+  looks = 0;
+  look = async (): Promise<Standing> => this.standing;
   readonly keeper: Keeper;
   readonly ended: Promise<void>;
   #pid = 100;
@@ -47,7 +49,7 @@ class World {
       policy: { maxRestarts, windowMs: 60_000, backoffMs: 1, backoffMsMax: 4 },
       onGiveUp,
       events: this.events,
-      look: async () => this.standing,
+      look: () => this.look(),
       deathOf: () => {
         const { promise, resolve } = Promise.withResolvers<Death>();
         this.#die = resolve;
@@ -257,6 +259,24 @@ test("a crash without recovery is told, and nothing is done; a stop is not told"
   await Bun.sleep(5);
   expect(stopped.told).toEqual(["stopped"]);
   await stopped.end();
+});
+
+test("a device that comes while its predecessor is seen to be gone is not missed", async () => {
+  const world = new World();
+  await world.settle();
+  world.standing = { kind: "gone" };
+  const { look } = world;
+  world.look = async () => {
+    const seen = await look();
+    if (seen.kind === "gone" && world.looks++ === 0) world.change("served");
+    return seen;
+  };
+  world.keeper.poke();
+  await world.until(() => world.looks === 1);
+  await world.settle();
+  world.die();
+  await world.until(() => world.recoveries === 1);
+  await world.end();
 });
 
 test("a server that dies of itself tells so, and is not told again", async () => {
