@@ -19,6 +19,7 @@ import { watchOwnMounts } from "./own-mounts.ts";
 import { peek } from "./processes.ts";
 import { type Answer, type LetGo, listen } from "./remote.ts";
 import { deleteStopped, stopDisk } from "./remove.ts";
+import { markResting } from "./resting.ts";
 import { type DeviceLock, type DeviceRecord, Store } from "./store.ts";
 import { tellAdded, tellDied, tellRecovered, tellRecovering } from "./tell.ts";
 import { trimMemory } from "./trim.ts";
@@ -221,7 +222,7 @@ class Daemon {
     this.#lettingGo = true;
     const { id, target } = device.record;
     // Whoever watches must not bring back what somebody has just sent away.
-    peek(() => this.#store.markResting(device.record));
+    peek(() => markResting(this.#store, device.record));
     this.#store.events.add("quiesced", { id, target, pid: process.pid, how: "signals" });
     log.warn(`second signal: letting go of ${diskPath(device.id)}; to serve it again: recover`);
     // With recovery, what is not done by then is done again by the next server.

@@ -31,6 +31,7 @@ import { checkModeGranted, MODES } from "./modes.ts";
 import { untilDead } from "./old-kernel.ts";
 import { toParams } from "./params.ts";
 import { checkGranted, recoveryFlags } from "./recovery.ts";
+import { unmarkResting } from "./resting.ts";
 import { type DeviceState, next } from "./state.ts";
 import { type DeviceLock, type DeviceRecord, type Store } from "./store.ts";
 import { Workers } from "./workers.ts";
@@ -167,7 +168,7 @@ export class Device {
     await this.#primeAgain(info);
     await control.run(endUserRecovery, this.id, { pid: process.pid });
     this.#state = next(this.#state, "started");
-    store.unmarkResting(this.id);
+    unmarkResting(store, this.id);
     const [restarts, program] = [this.record.restarts + 1, process.execPath];
     this.record = { ...this.record, restarts, program, facts: this.#backing!.facts };
     try {

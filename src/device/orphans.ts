@@ -5,6 +5,7 @@ import type { Control } from "../control/control.ts";
 import { isOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
 import { findDevice } from "./remove.ts";
+import { isResting } from "./resting.ts";
 import type { DeviceRecord, Store } from "./store.ts";
 
 /**
@@ -39,5 +40,5 @@ export async function standingOf(control: Control, store: Store, id: number): Pr
 
 function idleKind(info: DevInfo, record: DeviceRecord, store: Store) {
   if (info.state === "DEAD") return "stopped";
-  return store.isResting(record) ? "resting" : "orphaned";
+  return isResting(store, record) ? "resting" : "orphaned";
 }

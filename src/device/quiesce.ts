@@ -10,6 +10,7 @@ import { inFlight } from "./disk.ts";
 import { describeCharHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
+import { markResting, unmarkResting } from "./resting.ts";
 import { isDaemon } from "./self.ts";
 import type { DeviceRecord, Store } from "./store.ts";
 
@@ -33,7 +34,7 @@ export async function quiesceDevice(id: number, options: QuiesceOptions): Promis
   void lock;
   const { info, record } = await checkedDevice(id, options);
   // Before the server can end: nobody shall take that for a crash.
-  store.markResting(record);
+  markResting(store, record);
   if (isQuiesced(info)) return false;
   const pid = serverPid(info);
   const deadline = performance.now() + timeoutMs;
@@ -43,7 +44,7 @@ export async function quiesceDevice(id: number, options: QuiesceOptions): Promis
     try {
       await hold(control, id, Math.min(ROUND_MS, Math.max(1, leftMs)));
     } catch (error) {
-      store.unmarkResting(id);
+      unmarkResting(store, id);
       throw error;
     }
     const now = await control.run(getDevInfo, id, undefined);

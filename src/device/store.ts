@@ -16,7 +16,6 @@ import {
   renameSync,
   statSync,
   unlinkSync,
-  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 
@@ -102,6 +101,11 @@ export class Store {
   /** Where the device's daemon hears requests. */
   socketPath(id: number): string {
     return join(this.dir, `${id}.sock`);
+  }
+
+  /** As long as it is there, the device has no server on purpose. */
+  restPath(id: number): string {
+    return join(this.dir, `${id}.rest`);
   }
 
   /** Makes the folder. Throws UblkError where it cannot, or cannot write in it. */
@@ -200,43 +204,12 @@ export class Store {
   /** Removes the record, the log, the socket, the mark, and what is left of records half written. */
   remove(id: number): void {
     const log = this.logPath(id);
-    const others = [log, `${log}.1`, this.socketPath(id), this.#restPath(id)];
+    const others = [log, `${log}.1`, this.socketPath(id), this.restPath(id)];
     for (const path of [this.recordPath(id), ...others]) unlinkIfThere(path);
     // What a server that was killed in the middle of writing has left.
     const half = new RegExp(`^${id}\\.json\\.\\d+\\.tmp$`);
     const names = existsSync(this.dir) ? readdirSync(this.dir) : [];
     for (const name of names.filter((each) => half.test(each))) unlinkIfThere(join(this.dir, name));
-  }
-
-  #restPath(id: number): string {
-    return join(this.dir, `${id}.rest`);
-  }
-
-  /**
-   * Marks a device whose server ends on purpose: `watch` leaves it alone until somebody recovers it. A
-   * file of its own, because taking it back must work on a full file system too.
-   */
-  markResting({ id, identity }: Pick<DeviceRecord, "id" | "identity">): void {
-    const path = this.#restPath(id);
-    try {
-      writeFileSync(path, identity, { mode: 0o600 });
-    } catch (cause) {
-      unlinkIfThere(path);
-      throw new UblkError(`Cannot write "${path}": ${messageOf(cause)}`, {
-        cause,
-        hint: "make room there; nothing was changed",
-      });
-    }
-  }
-
-  /** True when the device has no server on purpose. */
-  isResting({ id, identity }: Pick<DeviceRecord, "id" | "identity">): boolean {
-    return peek(() => readFileSync(this.#restPath(id), "utf8")) === identity;
-  }
-
-  /** Takes the mark back: the device is served. */
-  unmarkResting(id: number): void {
-    unlinkIfThere(this.#restPath(id));
   }
 
   /**
@@ -364,7 +337,7 @@ function isSameFile(fd: number, path: string): boolean {
   return there !== undefined && there.ino === statSync(`/proc/self/fd/${fd}`).ino;
 }
 
-function unlinkIfThere(path: string): void {
+export function unlinkIfThere(path: string): void {
   try {
     unlinkSync(path);
   } catch (error) {

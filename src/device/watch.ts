@@ -13,6 +13,7 @@ import { type Standing, standingOf } from "./orphans.ts";
 import { peek } from "./processes.ts";
 import { recoverByChild } from "./recover-child.ts";
 import type { RestartPolicy } from "./restart-limit.ts";
+import { isResting } from "./resting.ts";
 import { deathOf } from "./server-death.ts";
 import type { Store } from "./store.ts";
 import { trimMemory } from "./trim.ts";
@@ -164,7 +165,7 @@ async function failIo(
   const standing = await look();
   if (standing.kind === "gone" || standing.kind === "served" || standing.state === "DEAD") return;
   // Our own lock shows as somebody's, and hides this.
-  if (store.isResting(standing.record)) return;
+  if (isResting(store, standing.record)) return;
   // All I/O fails there already, and the disk can still be recovered.
   if (how === "fail" && standing.state === "FAIL_IO") return;
   await sendByHelper("stop", id, { timeoutMs, liburing });

@@ -17,6 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { recordText } from "../../src/device/record-text.ts";
+import { isResting, markResting, unmarkResting } from "../../src/device/resting.ts";
 import { bootId, type DeviceRecord, Store } from "../../src/device/store.ts";
 
 let dir = "";
@@ -208,14 +209,14 @@ test("a run folder that cannot be made is said so", () => {
 
 test("a device that rests on purpose is known by its identity, until it is served or gone", () => {
   const store = prepared();
-  expect(store.isResting(record)).toBeFalse();
-  store.markResting(record);
-  expect(store.isResting(record)).toBeTrue();
-  expect(store.isResting({ ...record, identity: "00000000deadbee0" })).toBeFalse();
-  store.unmarkResting(4);
-  store.unmarkResting(4);
-  expect(store.isResting(record)).toBeFalse();
-  store.markResting(record);
+  expect(isResting(store, record)).toBeFalse();
+  markResting(store, record);
+  expect(isResting(store, record)).toBeTrue();
+  expect(isResting(store, { ...record, identity: "00000000deadbee0" })).toBeFalse();
+  unmarkResting(store, 4);
+  unmarkResting(store, 4);
+  expect(isResting(store, record)).toBeFalse();
+  markResting(store, record);
   store.remove(4);
   expect(readdirSync(dir)).toEqual([]);
 });

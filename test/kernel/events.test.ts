@@ -31,20 +31,6 @@ test("added, live, recovering, recovered, stopped, deleted: each once, in order"
   expect(events[3]).toMatchObject({ pauseFrom: "start" });
 });
 
-test("a server that breaks tells what it dies of", async () => {
-  const since = Date.now();
-  const spec = "fault_inject -n0 --size=1GiB --fault=throw --fault-at=512MiB".split(" ");
-  await using device = await TestDevice.add(...spec);
-  const dd = "dd if=/dev/ublkb0 of=/dev/null bs=4k skip=131072 count=1 iflag=direct".split(" ");
-  const reader = Bun.spawn(dd, { stdio: ["ignore", "ignore", "ignore"] });
-  await device.untilState("QUIESCED");
-  const died = (await eventsOf(0, since)).filter(({ event }) => event === "died");
-  expect(died.length).toBe(1);
-  expect(died[0]!.how).toContain("queue 0");
-  await ublkOk("del", "0", "--force");
-  expect(await reader.exited).toBe(1);
-});
-
 test("a quiesced device is told, and the mark goes with the next server", async () => {
   if (!(await hasFeature("QUIESCE"))) {
     await using device = await TestDevice.add("null", "-n0");

@@ -1,9 +1,17 @@
 // watch and recover --all: disks whose servers die go on by themselves, and nobody else's are touched.
 
 import { afterEach, expect, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 
-import { daemonPids, killNow, readBlock, recordPath, start, startUblk } from "../support/crash.ts";
+import {
+  changeRecord,
+  daemonPids,
+  killNow,
+  readBlock,
+  recordPath,
+  start,
+  startUblk,
+} from "../support/crash.ts";
 import { leftovers, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 import { endWatch, eventsOf, startWatch, untilEvent } from "../support/watching.ts";
 
@@ -130,11 +138,9 @@ test("records of another boot or device, and damaged ones, are left alone", asyn
   await using identity = await TestDevice.add("null", "-n1");
   await using damaged = await TestDevice.add("null", "-n2");
   await using ours = await TestDevice.add("null", "-n3");
-  const change = (id: number, from: RegExp, to: string) =>
-    writeFileSync(recordPath(id), readFileSync(recordPath(id), "utf8").replace(from, to));
   for (const device of [boot, identity, damaged, ours]) await device.killServer();
-  change(0, /"bootId": "[^"]+"/, '"bootId": "00000000-0000-0000-0000-000000000000"');
-  change(1, /"identity": "[^"]+"/, '"identity": "8000000000000001"');
+  changeRecord(0, (record) => ({ ...record, bootId: "00000000-0000-0000-0000-000000000000" }));
+  changeRecord(1, (record) => ({ ...record, identity: "8000000000000001" }));
   writeFileSync(recordPath(2), "{");
   await using watch = await startWatch();
   await until("ours is served", () => served(ours));
@@ -166,28 +172,6 @@ test("del, stop and upgrade are not fought with, and nobody is said to have died
   await endWatch(watch);
 });
 
-test("a server that was asked to let go by two signals stays away until recover", async () => {
-  await using device = await TestDevice.add("null", "-n0");
-  await using watch = await startWatch();
-  await using holder = start("sh", "-c", `exec 3<${device.path}; read line`);
-  const pid = await device.serverPid();
-  await until("the disk is open", async () => {
-    const { exitCode } = await ublk("stop", "0");
-    return exitCode === 5;
-  });
-  process.kill(pid, "SIGTERM");
-  const log = `/run/ublk-bun/0.log`;
-  await until("it refuses", () => readFileSync(log, "utf8").includes("goes on serving"));
-  process.kill(pid, "SIGTERM");
-  await until("watch sees it", () => watch.stderr().includes("no server on purpose"));
-  expect((await device.report()).serverPid).toBeNull();
-  await ublkOk("recover", "0", "--quiet");
-  await untilServedAnew(device, killNow(0));
-  holder.kill("SIGKILL");
-  await holder.ended;
-  await endWatch(watch);
-});
-
 test("a device without recovery is told dead, and left alone", async () => {
   await using device = await TestDevice.add("null", "-n0", "--recovery=none");
   const since = Date.now();
@@ -198,29 +182,6 @@ test("a device without recovery is told dead, and left alone", async () => {
   await device.untilState("DEAD");
   expect((await eventsOf(0, since)).map(({ event }) => event)).toEqual(["died"]);
   await endWatch(watch);
-});
-
-test("recover --all serves every orphan, goes on after one that fails, and ends with its code", async () => {
-  expect(await ublk("recover", "--all")).toMatchObject({ exitCode: 0, stdout: "" });
-  await using gone = await TestDevice.add("mem", "-n0", "--size=16MiB");
-  await using fine = await TestDevice.add("null", "-n1");
-  await using live = await TestDevice.add("null", "-n2");
-  const pid = await live.serverPid();
-  for (const device of [gone, fine]) await device.killServer();
-  const memory = (await gone.report()).identity;
-  const path = `/dev/shm/ublk-bun-${memory}`;
-  const aside = `/dev/shm/aside-${memory}`;
-  await Bun.$`mv ${path} ${aside}`;
-  const { exitCode, stdout, stderr } = await ublk("recover", "--all", "--json");
-  expect(JSON.parse(stdout)).toMatchObject([
-    { id: 0, recovered: false, serverPid: null },
-    { id: 1, recovered: true, error: null },
-  ]);
-  expect(stderr).toContain("device 0: ");
-  expect(exitCode).toBe(1);
-  await Bun.$`mv ${aside} ${path}`;
-  expect(await ublkOk("recover", "--all")).toContain("/dev/ublkb0 is live, pid ");
-  expect(await live.serverPid()).toBe(pid);
 });
 
 test("a unit is installed where systemd looks for it", async () => {
