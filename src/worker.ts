@@ -12,6 +12,8 @@ import { errnoName } from "./ffi/errno.ts";
 import { _exit, gettid, sched_setaffinity } from "./ffi/libc.ts";
 import { loadLiburing } from "./ffi/liburing.ts";
 import { IORING_SETUP } from "./ffi/uring.ts";
+import { BatchMemory } from "./queue/batch-memory.ts";
+import { BatchQueue } from "./queue/batch.ts";
 import { MODE_SQES_MAX, openBuffers, reserveBuffers } from "./queue/buffers.ts";
 import { Descriptors } from "./queue/descs.ts";
 import { Progress } from "./queue/progress.ts";
@@ -30,6 +32,8 @@ interface Prepared {
   readonly job: Prepare;
   readonly ring: Ring;
   readonly memory: TagMemory | undefined;
+  /** For a device with batch commands. */
+  readonly batch: BatchMemory | undefined;
   readonly progress: Progress;
   readonly port: MessagePort;
 }
@@ -54,7 +58,8 @@ function prepare(job: Prepare, port: MessagePort): Prepared {
   ring.registerRingFd();
   if (job.fds.length > 0) ring.registerFiles(job.fds);
   const memory = reserveBuffers(reserveOptions(job, ring));
-  return { job, ring, memory, progress: new Progress(job.progressAddress), port };
+  const batch = job.isBatch ? new BatchMemory(ring, job.depth) : undefined;
+  return { job, ring, memory, batch, progress: new Progress(job.progressAddress), port };
 }
 
 function reserveOptions({ mode, depth, ioBufBytes, target }: Prepare, ring: Ring) {
@@ -62,10 +67,11 @@ function reserveOptions({ mode, depth, ioBufBytes, target }: Prepare, ring: Ring
 }
 
 /** Fetches every tag and serves until the queue is over. */
-function serve({ job, ring, memory, progress, port }: Prepared, { charFd, affinity }: Prime): void {
+function serve(ready: Prepared, { charFd, affinity }: Prime): void {
+  const { job, ring, memory, batch, progress, port } = ready;
   // Best effort: a cpuset may forbid it, and the queue works anywhere.
   if (affinity.length > 0) sched_setaffinity(0, affinity);
-  const { queueId: id, depth, spec, facts, fds } = job;
+  const { queueId: id, depth, mode, spec, facts, fds } = job;
   const descriptors = new Descriptors(charFd, id, depth, job.ioDescBytes);
   const buffers = openBuffers({
     ...reserveOptions(job, ring),
@@ -92,11 +98,15 @@ function serve({ job, ring, memory, progress, port }: Prepared, { charFd, affini
       queue[kind]();
     }
   };
-  const queue = new Queue({ id, depth, ring, charFd, descriptors, buffers, onWake, onNote });
+  const options = { id, depth, ring, charFd, descriptors, buffers, onWake, onNote };
+  const queue: Queue = batch
+    ? new BatchQueue({ ...options, mode, memory: batch })
+    : new Queue(options);
   const leave = () => {
     ring[Symbol.dispose]();
     descriptors[Symbol.dispose]();
     memory?.[Symbol.dispose]();
+    batch?.[Symbol.dispose]();
   };
   try {
     const handler = findTarget(job.target).serve(spec, { facts, fds, queue });

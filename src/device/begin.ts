@@ -183,7 +183,9 @@ function assertKnown(flags: bigint, features: bigint): void {
   if (unknown.length === 0) return;
   throw new UblkError(`This kernel does not have ${unknown.join(", ")}`, {
     exitCode: EXIT.notSupported,
-    hint: "NO_AUTO_PART_SCAN came with Linux 7.0, IO_DESC_SIZE with 7.2; see: ublk-bun features",
+    hint:
+      "BATCH_IO and NO_AUTO_PART_SCAN came with Linux 7.0, IO_DESC_SIZE with 7.2; " +
+      "see: ublk-bun features",
   });
 }
 

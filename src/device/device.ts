@@ -27,7 +27,7 @@ import { charHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
 import { claimFiles } from "./in-use.ts";
 import { serverPid } from "./inspect.ts";
-import { checkModeGranted, MODES } from "./modes.ts";
+import { checkModeGranted, isBatch, MODES } from "./modes.ts";
 import { untilDead } from "./old-kernel.ts";
 import { toParams } from "./params.ts";
 import { checkGranted, recoveryFlags } from "./recovery.ts";
@@ -251,6 +251,7 @@ export class Device {
       ioBufBytes: info.ioBufBytes,
       ioDescBytes: info.ioDescBytes,
       mode: this.record.mode,
+      isBatch: isBatch(info.flags),
       liburing: this.#options.liburing,
       target: this.record.target,
       spec: this.#spec,

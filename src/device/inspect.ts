@@ -8,7 +8,7 @@ import type { Spec } from "../target.ts";
 import { charPath, diskPath, diskShape, inFlight } from "./disk.ts";
 import { holdsChar } from "./holders.ts";
 import { identityText, isOurs } from "./identity.ts";
-import type { Mode } from "./modes.ts";
+import { isBatch, type Mode } from "./modes.ts";
 import { isAlive } from "./processes.ts";
 import { recoveryOf } from "./recovery.ts";
 import type { Recovery, Store } from "./store.ts";
@@ -41,6 +41,8 @@ export interface DeviceReport {
   readonly spec: Spec | null;
   /** How data travels. */
   readonly mode: Mode | null;
+  /** Its server is given many requests by one command. */
+  readonly batch: boolean;
   /** How often it has been recovered. */
   readonly restarts: number | null;
   readonly log: string | null;
@@ -97,6 +99,7 @@ export async function inspect(
     target: ours?.target ?? null,
     spec: ours?.spec ?? null,
     mode: ours?.mode ?? null,
+    batch: isBatch(info.flags),
     restarts: ours?.restarts ?? null,
     log: ours?.log ?? null,
   };

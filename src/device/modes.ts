@@ -64,6 +64,9 @@ export function modeOf(flags: bigint): Mode {
   return fitting.at(-1)!;
 }
 
+/** Whether a device of these flags is served by batch commands. */
+export const isBatch = (flags: bigint): boolean => (flags & UBLK_F.BATCH_IO) !== 0n;
+
 /** What ADD_DEV granted must hold what the mode needs: the kernel clears unknown bits silently. */
 export function checkModeGranted(mode: Mode, granted: bigint): void {
   const { flags, since } = MODES[mode];

@@ -1,4 +1,8 @@
 // quiesce: the server of a live disk lets go without a crash; the kernel holds the I/O for `recover`.
+//
+// With UBLK_F_BATCH_IO, QUIESCE_DEV of Linux 7.3 fails the I/O that it should hold. So the server of such
+// a disk is asked to let go by itself: what it has begun it ends, what it has kept the kernel does again
+// (reissue) or fails (queue).
 
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo, quiesceDev } from "../control/commands/index.ts";
@@ -10,6 +14,9 @@ import { inFlight } from "./disk.ts";
 import { describeCharHolders } from "./holders.ts";
 import { assertOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
+import { isBatch } from "./modes.ts";
+import { recoveryOf } from "./recovery.ts";
+import { askToLetGo } from "./remote.ts";
 import { markResting, unmarkResting } from "./resting.ts";
 import { isDaemon } from "./self.ts";
 import type { DeviceRecord, Store } from "./store.ts";
@@ -24,6 +31,8 @@ export interface QuiesceOptions {
   readonly control: Control;
   readonly store: Store;
   readonly timeoutMs: number;
+  /** Also where requests may fail meanwhile. */
+  readonly allowErrors: boolean;
 }
 
 /** Returns false when no server was there already. Throws with exit 124 when the server does not go. */
@@ -38,15 +47,21 @@ export async function quiesceDevice(id: number, options: QuiesceOptions): Promis
   if (isQuiesced(info)) return false;
   const pid = serverPid(info);
   const deadline = performance.now() + timeoutMs;
-  // A tag that was busy is armed again by its commit, and only the next QUIESCE_DEV takes it back.
-  for (;;) {
-    const leftMs = deadline - performance.now();
+  const letsGo = isBatch(info.flags);
+  const orUnmark = async (step: Promise<void>) => {
     try {
-      await hold(control, id, Math.min(ROUND_MS, Math.max(1, leftMs)));
+      await step;
     } catch (error) {
       unmarkResting(store, id);
       throw error;
     }
+  };
+  const patience = { store, timeoutMs, drainTimeoutMs: timeoutMs };
+  if (letsGo) await orUnmark(askToLetGo(id, patience, { stays: false }));
+  // A tag that was busy is armed again by its commit, and only the next QUIESCE_DEV takes it back.
+  for (;;) {
+    const leftMs = deadline - performance.now();
+    if (!letsGo) await orUnmark(hold(control, id, Math.min(ROUND_MS, Math.max(1, leftMs))));
     const now = await control.run(getDevInfo, id, undefined);
     if (isQuiesced(now) && !isDaemon(pid)) {
       store.events.add("quiesced", { id, target: record.target, pid });
@@ -63,7 +78,7 @@ const isQuiesced = ({ state }: DevInfo) => state === "QUIESCED" || state === "FA
 /** Everything that can be refused before I/O is held: there is no way back but `recover`. */
 async function checkedDevice(
   id: number,
-  { control, store }: QuiesceOptions,
+  { control, store, allowErrors }: QuiesceOptions,
 ): Promise<{ readonly info: DevInfo; readonly record: DeviceRecord }> {
   const info = await control.run(getDevInfo, id, undefined);
   control.assertHas(quiesceDev);
@@ -79,6 +94,14 @@ async function checkedDevice(
     throw new UblkError(`Device ${id} is DEAD: it was stopped, its disk is gone`, {
       exitCode: EXIT.notRecoverable,
       hint: `delete it: ublk-bun del ${id}`,
+    });
+  }
+  if (isBatch(info.flags) && recoveryOf(info.flags) === "queue" && !allowErrors) {
+    throw new UblkError(`Device ${id} has --batch and --recovery=queue: requests would fail`, {
+      exitCode: EXIT.notSupported,
+      hint:
+        "nothing was changed; use --allow-errors if that is acceptable; " +
+        "with --recovery=reissue nothing fails",
     });
   }
   return { info, record };

@@ -6,6 +6,8 @@ import { basename, dirname } from "node:path";
 
 import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { within } from "./deadline.ts";
+import { diskPath } from "./disk.ts";
+import type { Store } from "./store.ts";
 
 /** Asks the daemon to end what has begun and keep what is new, within this time, and then to go. */
 export interface LetGo {
@@ -17,6 +19,27 @@ export interface LetGo {
 
 /** `ok` comes when every request that had begun is answered; the daemon is leaving then. */
 export type Answer = { readonly ok: true } | { readonly ok: false; readonly why: string };
+
+/**
+ * Asks the server of a device to end what has begun and keep what is new, and, unless it `stays`, to go.
+ * Throws UblkError (exit 124) when it goes on serving. `died`: what is to take its place has ended.
+ */
+export async function askToLetGo(
+  id: number,
+  options: { readonly store: Store; readonly timeoutMs: number; readonly drainTimeoutMs: number },
+  { stays, died }: { readonly stays: boolean; readonly died?: Promise<number> },
+): Promise<void> {
+  const { store, timeoutMs, drainTimeoutMs } = options;
+  const request = { command: "let-go", drainTimeoutMs, stays } as const;
+  const asked = ask(store.socketPath(id), request, drainTimeoutMs + timeoutMs);
+  const answered = await Promise.race([asked, ...(died === undefined ? [] : [died])]);
+  if (typeof answered === "number") return; // What the new server died of is for its launcher to tell.
+  if (answered.ok) return;
+  throw new UblkError(`The server of ${diskPath(id)} does not let go: ${answered.why}`, {
+    exitCode: EXIT.timedOut,
+    hint: "it goes on serving, nothing was changed; a longer time: --drain-timeout, --timeout",
+  });
+}
 
 /** Hears requests until the process ends. A run folder without room must not end a server. */
 export function listen(path: string, onRequest: (request: LetGo) => Promise<Answer>): boolean {
@@ -58,7 +81,7 @@ async function answer(
 }
 
 /** Sends one request. Throws UblkError when nobody hears it, or no answer comes in time. */
-export async function ask(path: string, request: LetGo, timeoutMs: number): Promise<Answer> {
+async function ask(path: string, request: LetGo, timeoutMs: number): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   let text = "";
   const deaf = (why: string) =>

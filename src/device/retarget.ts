@@ -18,7 +18,7 @@ export interface Retarget {
 }
 
 /** Devices that are served in a way we do not know. */
-const FOREIGN_FLAGS = UBLK_F.BATCH_IO | UBLK_F.ZONED | UBLK_F.UNPRIVILEGED_DEV | UBLK_F.INTEGRITY;
+const FOREIGN_FLAGS = UBLK_F.ZONED | UBLK_F.UNPRIVILEGED_DEV | UBLK_F.INTEGRITY;
 const STALL_TIMEOUT_MS = 30_000;
 
 /**

@@ -15,8 +15,9 @@ import { within } from "./deadline.ts";
 import { diskPath } from "./disk.ts";
 import { assertOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
+import { isBatch } from "./modes.ts";
 import { recoveryOf } from "./recovery.ts";
-import { ask } from "./remote.ts";
+import { askToLetGo } from "./remote.ts";
 import type { DeviceLock } from "./store.ts";
 import { Successor } from "./successor.ts";
 
@@ -106,22 +107,6 @@ async function letGo(info: DevInfo, options: UpgradeOptions, successor: Successo
   }
 }
 
-async function askToLetGo(
-  id: number,
-  { store, timeoutMs, drainTimeoutMs }: UpgradeOptions,
-  { stays, died }: { readonly stays: boolean; readonly died?: Promise<number> },
-): Promise<void> {
-  const request = { command: "let-go", drainTimeoutMs, stays } as const;
-  const asked = ask(store.socketPath(id), request, drainTimeoutMs + timeoutMs);
-  const answer = await Promise.race([asked, ...(died === undefined ? [] : [died])]);
-  if (typeof answer === "number") return; // What the new server died of is for live() to tell.
-  if (answer.ok) return;
-  throw new UblkError(`The server of ${diskPath(id)} does not let go: ${answer.why}`, {
-    exitCode: EXIT.timedOut,
-    hint: "it goes on serving, nothing was changed; a longer time: --drain-timeout",
-  });
-}
-
 /**
  * Without reissue, what a dying server leaves undone fails: the kernel must hold new requests back
  * before the old server stops beginning any. There is no way back from that, so it is tried first
@@ -135,8 +120,7 @@ async function quiesce(info: DevInfo, options: UpgradeOptions): Promise<void> {
 const needsQuiesce = (info: DevInfo) => recoveryOf(info.flags) === "queue" && canQuiesce(info);
 
 /** With UBLK_F_BATCH_IO, Linux 7.3 fails what it should hold. */
-const canQuiesce = ({ flags }: DevInfo) =>
-  (flags & UBLK_F.QUIESCE) !== 0n && (flags & UBLK_F.BATCH_IO) === 0n;
+const canQuiesce = ({ flags }: DevInfo) => (flags & UBLK_F.QUIESCE) !== 0n && !isBatch(flags);
 
 function assertUpgradable(info: DevInfo, { store, allowErrors }: UpgradeOptions): void {
   const { id } = info;

@@ -15,6 +15,8 @@ export interface Prepare {
   /** Bytes from one io descriptor to the next. */
   readonly ioDescBytes: number;
   readonly mode: Mode;
+  /** Its commands are for many tags at once (UBLK_F_BATCH_IO). */
+  readonly isBatch: boolean;
   readonly liburing: string;
   readonly target: string;
   readonly spec: Spec;

@@ -8,6 +8,8 @@ import { describeQueueFailure, type Queue } from "./queue.ts";
 
 const TAKE_BACK_ROUNDS = 50;
 const TAKE_BACK_ROUND_NS = 1e6;
+/** How long the confirmation of commits may wait for a request to come with it. */
+const CONFIRM_NS = 100e6;
 
 /**
  * Serves until the kernel takes the queue back or the server lets go of it; then every commit has
@@ -43,8 +45,12 @@ function awaitTakeBack(ring: Ring, queue: Queue, progress: Progress): void {
  * and hands them out.
  */
 function round(ring: Ring, queue: Queue, progress: Progress, count: 0 | 1, timeoutNs = 0): void {
+  const confirming = queue.flush();
   progress.idle(queue.served);
-  const result = ring.submitAndWait(count, timeoutNs);
+  const result =
+    confirming === 0
+      ? ring.submitAndWait(count, timeoutNs)
+      : ring.submitAndWait(count + confirming, CONFIRM_NS);
   progress.busy();
   if (
     result < 0 &&

@@ -52,20 +52,22 @@ export class Queue implements QueueContext {
   /** The negative errno with which the kernel refused a FETCH or a commit, or 0. */
   failure = 0;
 
-  private readonly charFd: number;
+  protected readonly charFd: number;
   private readonly descriptors: Descriptors;
   private readonly buffers: Buffers;
   private readonly owner: Uint8Array;
-  private readonly addressLo: Int32Array;
-  private readonly addressHi: Int32Array;
+  protected readonly addressLo: Int32Array;
+  protected readonly addressHi: Int32Array;
   private readonly registration: Int32Array;
   private readonly onWake: () => void;
   private readonly onNote: (text: string) => void;
   private handler: RingHandler | undefined;
   private withTarget = 0;
-  private ending = false;
+  /** Requests completed whose commit the kernel has still to confirm, where it does (batch.ts). */
+  protected uncommitted = 0;
+  protected ending = false;
   private takenBack = 0;
-  private draining = false;
+  protected draining = false;
   private leaving = false;
 
   constructor(options: QueueOptions) {
@@ -93,10 +95,15 @@ export class Queue implements QueueContext {
   prime(handler: RingHandler): void {
     assert(this.handler === undefined, `queue ${this.id} is primed once`);
     this.handler = handler;
-    for (let tag = 0; tag < this.depth; tag++) {
-      handler.fetching?.(tag);
-      this.command(FETCH, tag, 0);
-    }
+    this.fetchAll(handler);
+  }
+
+  /**
+   * Queues the commits that wait for the end of the round. Returns how many completions are only going
+   * to confirm them: a round need not end for those.
+   */
+  flush(): number {
+    return 0; // Each has been queued for itself.
   }
 
   /** Lets another handler start the requests that come from now on. */
@@ -137,12 +144,12 @@ export class Queue implements QueueContext {
 
   /** True when new requests are kept and every earlier one has been answered. */
   get drained(): boolean {
-    return this.draining && this.withTarget === 0;
+    return this.draining && this.withTarget === 0 && this.uncommitted === 0;
   }
 
   /** True when nothing is left to do: the kernel has taken its tags back, or we are letting go. */
   get finished(): boolean {
-    return (this.ending || this.leaving) && this.withTarget === 0;
+    return (this.ending || this.leaving) && this.withTarget === 0 && this.uncommitted === 0;
   }
 
   /** True while the kernel has taken back some of the tags it holds, and not yet all. */
@@ -153,11 +160,12 @@ export class Queue implements QueueContext {
   }
 
   /** For `ring.reap`. */
-  readonly onCompletion: OnCompletion = (lo, hi, result) => {
+  readonly onCompletion: OnCompletion = (lo, hi, result, flags) => {
     if (hi === KIND.ublk) this.delivered(tagOf(lo), result);
     else if (hi === KIND.target) this.handler!.finish(tagOf(lo), stepOf(lo), result);
     else if (hi === KIND.wake) this.onWake();
     else if (hi === KIND.mode) this.modeFailed(lo, result);
+    else if (hi === KIND.batch) this.batchDone(lo, result, flags);
     else assert(false, `queue ${this.id}: completion of unknown kind ${hi}`);
   };
 
@@ -218,17 +226,27 @@ export class Queue implements QueueContext {
     this.owner[tag] = OWNER.kernel;
     this.withTarget = (this.withTarget - 1) | 0;
     this.served = (this.served + 1) | 0;
-    this.command(COMMIT, tag, this.buffers.end(tag, result));
+    this.commit(tag, this.buffers.end(tag, result));
+  }
+
+  protected fetchAll(handler: RingHandler): void {
+    for (let tag = 0; tag < this.depth; tag++) {
+      handler.fetching?.(tag);
+      this.command(FETCH, tag, 0);
+    }
+  }
+
+  protected commit(tag: number, result: number): void {
+    this.command(COMMIT, tag, result);
+  }
+
+  protected batchDone(_step: number, _result: number, _flags: number): void {
+    assert(false, `queue ${this.id} has batch commands`);
   }
 
   private delivered(tag: number, result: number): void {
     if (result === 0) {
-      assert(this.owner[tag] === OWNER.kernel, "a request arrives on a tag the kernel holds");
-      if (this.draining) {
-        this.owner[tag] = OWNER.kept;
-        return;
-      }
-      this.begin(tag);
+      this.arrived(tag);
     } else if (result === UBLK_IO_RES.NEED_GET_DATA) {
       // A write that asks for its buffer; it comes back with its data, or asks again.
       this.command(GET_DATA, tag, 0);
@@ -239,6 +257,12 @@ export class Queue implements QueueContext {
     } else if (this.failure === 0) {
       this.failure = result;
     }
+  }
+
+  protected arrived(tag: number): void {
+    assert(this.owner[tag] === OWNER.kernel, "a request arrives on a tag the kernel holds");
+    if (this.draining) this.owner[tag] = OWNER.kept;
+    else this.begin(tag);
   }
 
   private begin(tag: number): void {

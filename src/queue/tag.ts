@@ -12,6 +12,8 @@ export const KIND = {
   wake: 3,
   /** An SQE that the data mode queued; it is heard of only when it fails. */
   mode: 4,
+  /** A command for many tags at once (batch.ts). */
+  batch: 5,
 } as const;
 
 export function packLo(tag: number, step: number): number {

@@ -45,6 +45,7 @@ export class Ring implements Disposable {
   private readonly page: MappedMemory;
   private readonly pageWords: Int32Array;
   private readonly handle: ReturnType<typeof pointer>; // liburing's struct io_uring, in `page`
+  private readonly timedArg: ReturnType<typeof pointer>; // of timed waits, in `page`
   private readonly ring: Int32Array; // heads, tails, counters
   private readonly cqes: Int32Array;
   private readonly sqTailAt: number; // indexes into `ring`
@@ -60,6 +61,7 @@ export class Ring implements Disposable {
   private enterFlags = 0;
   private tail = 0; // entries handed out by sqe(), ever
   private submitted = 0; // entries the kernel took, ever; both wrap at 32 bits
+  private timedNs = 0; // what the argument of timed waits says
   private reaping = false;
   private open = true;
 
@@ -75,6 +77,7 @@ export class Ring implements Disposable {
     this.page = memory.page;
     this.pageWords = memory.pageWords;
     this.handle = pointer(memory.page.address + PAGE.ring);
+    this.timedArg = pointer(memory.page.address + PAGE.arg);
     this.ring = memory.words;
     this.cqes = memory.cqes;
     this.sqTailAt = params.sq_off_tail >> 2;
@@ -231,6 +234,24 @@ export class Ring implements Disposable {
   }
 
   private enterTimed(count: number, timeoutNs: number): number {
+    if (timeoutNs !== this.timedNs) this.setTimeout(timeoutNs);
+    const submitted = this.submitted;
+    this.ring[this.sqTailAt] = this.tail;
+    const taken = this.liburing.io_uring_enter2(
+      this.enterFd,
+      (this.tail - submitted) | 0,
+      count,
+      IORING_ENTER.GETEVENTS | IORING_ENTER.EXT_ARG | this.enterFlags,
+      this.timedArg,
+      io_uring_getevents_arg.sizeBytes,
+    );
+    if (taken > 0) this.submitted = (submitted + taken) | 0;
+    return taken;
+  }
+
+  /** Writes the argument of timed waits, which the kernel only reads. */
+  private setTimeout(timeoutNs: number): void {
+    this.timedNs = timeoutNs;
     const words = this.pageWords;
     const seconds = Math.floor(timeoutNs / 1e9);
     const at = (PAGE.timespec + __kernel_timespec.at.tv_sec) >> 2;
@@ -241,19 +262,6 @@ export class Ring implements Disposable {
     const ts = (PAGE.arg + io_uring_getevents_arg.at.ts) >> 2;
     words[ts] = timespec | 0;
     words[ts + 1] = (timespec / 4294967296) | 0;
-
-    const submitted = this.submitted;
-    this.ring[this.sqTailAt] = this.tail;
-    const taken = this.liburing.io_uring_enter2(
-      this.enterFd,
-      (this.tail - submitted) | 0,
-      count,
-      IORING_ENTER.GETEVENTS | IORING_ENTER.EXT_ARG | this.enterFlags,
-      pointer(this.page.address + PAGE.arg),
-      io_uring_getevents_arg.sizeBytes,
-    );
-    if (taken > 0) this.submitted = (submitted + taken) | 0;
-    return taken;
   }
 
   /** What sqe() does when the queue is full, or entries have a second half. */

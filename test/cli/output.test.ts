@@ -29,6 +29,7 @@ const report: DeviceReport = {
   identity: "00000000000000ff",
   target: "null",
   mode: "copy",
+  batch: false,
   spec: { sizeBytes: 268435456000 },
   restarts: 2,
   log: "/run/ublk-bun/3.log",

@@ -142,6 +142,7 @@ test("JSON has the documented fields", async () => {
     target: "null",
     spec: { sizeBytes: 1024 ** 3 },
     mode: "copy",
+    batch: false,
     restarts: 0,
     log: "/run/ublk-bun/0.log",
   });

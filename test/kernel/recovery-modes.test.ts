@@ -4,9 +4,9 @@ import { afterEach, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 
 import {
-  changeRecord,
   ddWords,
   killNow,
+  mendTarget,
   readBlock,
   start,
   untilInFlight,
@@ -37,10 +37,6 @@ async function delivered(device: TestDevice) {
   await readBlock(device.path, OTHER_BLOCK);
   return [read, write];
 }
-
-/** The next server shall not swallow them again. */
-const mendTarget = (id: number) =>
-  changeRecord(id, (record) => ({ ...record, spec: { ...record.spec, faultAtBytes: 2 ** 37 } }));
 
 async function expectEio({ ended }: ReturnType<typeof start>): Promise<void> {
   const { exitCode, stderr } = await ended;

@@ -14,6 +14,11 @@ export function changeRecord(id: number, change: (record: DeviceRecord) => Devic
   writeFileSync(recordPath(id), textOf(change(parseRecord(recordText(id), id))));
 }
 
+/** What a fault_inject has swallowed, its next server shall not swallow again. */
+export function mendTarget(id: number): void {
+  changeRecord(id, (record) => ({ ...record, spec: { ...record.spec, faultAtBytes: 2 ** 37 } }));
+}
+
 /** kill -9 for whoever serves device `id`, without waiting for anything. */
 export function killNow(id: number): number {
   const [pid] = serverPids(id);

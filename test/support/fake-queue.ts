@@ -2,6 +2,8 @@
 // descriptors that a test fills.
 
 import { UBLK_IO } from "../../src/ffi/ublk.ts";
+import { BatchMemory } from "../../src/queue/batch-memory.ts";
+import { BatchQueue } from "../../src/queue/batch.ts";
 import { openBuffers } from "../../src/queue/buffers.ts";
 import type { Descriptors } from "../../src/queue/descs.ts";
 import type { Mode } from "../../src/queue/protocol.ts";
@@ -37,16 +39,20 @@ export interface FakeOptions {
   readonly depth: number;
   readonly mode?: Mode;
   readonly data?: "none" | "transfer" | "address";
+  /** With batch commands: see fake-batch.ts. */
+  readonly isBatch?: boolean;
 }
 
 export class FakeQueue {
   readonly queue: Queue;
   readonly requests = new Map<number, Request>();
   readonly notes: string[] = [];
+  /** Where the queue's provided buffers are, if it has some. */
+  protected bufferRing = 0;
   #taken: number[] = [];
   #next = 0;
 
-  constructor({ id, depth, mode = "copy", data = "transfer" }: FakeOptions) {
+  constructor({ id, depth, mode = "copy", data = "transfer", isBatch = false }: FakeOptions) {
     // Full of what earlier operations might have left.
     const sqes = new Int32Array(SLOTS * 16).fill(-1);
     const ring = {
@@ -55,6 +61,9 @@ export class FakeQueue {
         const at = (this.#next++ % SLOTS) * 16;
         this.#taken.push(at);
         return at;
+      },
+      registerBufferRing: ({ address }: { address: number }) => {
+        this.bufferRing = address;
       },
     };
     const of = (tag: number) => this.requests.get(tag)!;
@@ -75,7 +84,7 @@ export class FakeQueue {
       charFd: CHAR_FD,
       descriptors,
     });
-    this.queue = new Queue({
+    const options = {
       id,
       depth,
       ring: ring as unknown as Ring,
@@ -83,8 +92,11 @@ export class FakeQueue {
       descriptors: descriptors as unknown as Descriptors,
       buffers,
       onWake: () => this.queue.leave(),
-      onNote: (text) => this.notes.push(text),
-    });
+      onNote: (text: string) => this.notes.push(text),
+    };
+    this.queue = isBatch
+      ? new BatchQueue({ ...options, mode, memory: new BatchMemory(options.ring, depth) })
+      : new Queue(options);
   }
 
   /** Beyond 32 bits, as real ones are. */

@@ -37,6 +37,8 @@ test.each([
   ],
   ["add -t null -q 3 --nthreads 3 --quiet --debug_mask ff --no_ublk_fixed_fd", "-q 3"],
   ["add -t loop FILE", "-f FILE"],
+  ["add -t stripe -b --auto_zc A B", "--auto-zc --batch"],
+  ["add -t loop -q 4 --nthreads 1 -b FILE", "-q 4 -d 128 --recovery none --copy --batch"],
   ["add -t stripe --chunk_size 8192 A B", "--chunk-size 8192 --force -f A -f B"],
   ["add -t fault_inject -q 1 -d 1 --delay_us 60000000", "--delay-us 60000000 --no-wait"],
   [
@@ -60,7 +62,7 @@ test.each([
 });
 
 test.each([
-  "add -t null -b",
+  "add -t loop -b --auto_zc --rotate_auto_buf FILE",
   "add -t null --per_io_tasks --nthreads 8",
   "add -t null -q 2 --nthreads 4",
   "add -t null --shmem_zc --htlb FILE",

@@ -82,6 +82,11 @@ export const addArgs = {
     type: "boolean",
     description: "the default: the best data mode that kernel and target allow",
   },
+  batch: {
+    type: "boolean",
+    alias: ["b", "batch-io"] as string[],
+    description: "one command for many requests (Linux 7.0); not with --get-data",
+  },
   "auto-part-scan": {
     type: "boolean",
     description: "look for partitions; --no-auto-part-scan: do not (Linux 7.0)",
@@ -146,6 +151,14 @@ function readWish(target: Target, args: ParsedArgs<typeof addArgs>): AddWish {
     );
   }
   const ioDescBytes = readIoDescBytes(args["io-desc-size"]);
+  const mode = readMode(args);
+  const isBatch = args.batch === true;
+  if (isBatch && mode === "get-data") {
+    throw new UsageError(
+      "--batch and --get-data exclude each other: the kernel has no such batch command",
+      "leave one of them out",
+    );
+  }
   return {
     id: parseInteger(args.number, "-n", { min: -1, max: DEVICE_ID_MAX }),
     target: target.name,
@@ -154,8 +167,9 @@ function readWish(target: Target, args: ParsedArgs<typeof addArgs>): AddWish {
     depth: parseInteger(args.depth, "--depth", { min: 1, max: UBLK_MAX_QUEUE_DEPTH }),
     ioBufBytes,
     ioDescBytes,
-    mode: readMode(args),
+    mode,
     flags:
+      (isBatch ? UBLK_F.BATCH_IO : 0n) |
       (args["auto-part-scan"] ? 0n : UBLK_F.NO_AUTO_PART_SCAN) |
       (ioDescBytes === IO_DESC_BYTES_MIN ? 0n : UBLK_F.IO_DESC_SIZE),
     recovery: readRecovery(args),
