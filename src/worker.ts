@@ -56,7 +56,8 @@ function prepare(job: Prepare, port: MessagePort): Prepared {
     flags: IORING_SETUP.SINGLE_ISSUER | IORING_SETUP.DEFER_TASKRUN,
   });
   ring.registerRingFd();
-  if (job.fds.length > 0) ring.registerFiles(job.fds);
+  // The target's, and a place for the char device: a registered file costs less with every command.
+  ring.registerFiles([...job.fds, -1]);
   const memory = reserveBuffers(reserveOptions(job, ring));
   const batch = job.isBatch ? new BatchMemory(ring, job.depth) : undefined;
   return { job, ring, memory, batch, progress: new Progress(job.progressAddress), port };
@@ -72,12 +73,15 @@ function serve(ready: Prepared, { charFd, affinity }: Prime): void {
   // Best effort: a cpuset may forbid it, and the queue works anywhere.
   if (affinity.length > 0) sched_setaffinity(0, affinity);
   const { queueId: id, depth, mode, spec, facts, fds } = job;
+  const charFile = fds.length;
+  ring.setFile(charFile, charFd);
   const descriptors = new Descriptors(charFd, id, depth, job.ioDescBytes);
   const buffers = openBuffers({
     ...reserveOptions(job, ring),
     memory,
     queueId: id,
     charFd,
+    charFile,
     descriptors,
   });
   const onNote = (text: string) => report({ kind: "note", text });
@@ -98,7 +102,7 @@ function serve(ready: Prepared, { charFd, affinity }: Prime): void {
       queue[kind]();
     }
   };
-  const options = { id, depth, ring, charFd, descriptors, buffers, onWake, onNote };
+  const options = { id, depth, ring, charFile, descriptors, buffers, onWake, onNote };
   const queue: Queue = batch
     ? new BatchQueue({ ...options, mode, memory: batch })
     : new Queue(options);

@@ -87,6 +87,8 @@ function open(path: string) {
     io_uring_register_ring_fd: { args: ["ptr"], returns: "i32" }, // ring
     io_uring_unregister_ring_fd: { args: ["ptr"], returns: "i32" }, // ring
     io_uring_register_files: { args: ["ptr", "ptr", "u32"], returns: "i32" }, // ring, files, nr
+    // ring, position, files, nr
+    io_uring_register_files_update: { args: ["ptr", "u32", "ptr", "u32"], returns: "i32" },
     io_uring_register_eventfd: { args: ["ptr", "i32"], returns: "i32" }, // ring, fd
     io_uring_register_buffers_sparse: { args: ["ptr", "u32"], returns: "i32" }, // ring, nr
     io_uring_register_buf_ring: { args: ["ptr", "ptr", "u32"], returns: "i32" }, // ring, reg, flags

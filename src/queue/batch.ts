@@ -40,7 +40,7 @@ const TAG_BYTES = 2;
 const PREP = UBLK_IO.PREP_IO_CMDS | 0;
 const COMMIT = UBLK_IO.COMMIT_IO_CMDS | 0;
 const FETCH = UBLK_IO.FETCH_IO_CMDS | 0;
-const URING_CMD = IORING_OP.URING_CMD | 0;
+const URING_CMD = IORING_OP.URING_CMD | (IOSQE.FIXED_FILE << 8);
 const FETCH_CMD = URING_CMD | (IOSQE.BUFFER_SELECT << 8);
 const STEP = { prep: 1, commit: 2, fetch: 3 } as const;
 
@@ -159,7 +159,7 @@ export class BatchQueue extends Queue {
     const sqes = this.ring.sqes;
     const address = this.memory.elementsAddress + this.sentAt * 4;
     sqes[at] = URING_CMD;
-    sqes[at + 1] = this.charFd;
+    sqes[at + 1] = this.charFile;
     sqes[at + 2] = operation;
     sqes[at + 3] = 0;
     sqes[at + 4] = address | 0;
@@ -181,7 +181,7 @@ export class BatchQueue extends Queue {
     const sqes = this.ring.sqes;
     sqes.fill(0, at, at + 16);
     sqes[at] = FETCH_CMD;
-    sqes[at + 1] = this.charFd;
+    sqes[at + 1] = this.charFile;
     sqes[at + 2] = FETCH;
     sqes[at + 7] = IORING_URING_CMD.MULTISHOT;
     sqes[at + 8] = STEP.fetch;

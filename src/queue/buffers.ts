@@ -46,6 +46,8 @@ export interface ModeOptions extends ReserveOptions {
   readonly queueId: number;
   /** The open /dev/ublkcN. */
   readonly charFd: number;
+  /** Its place among the ring's registered files. */
+  readonly charFile: number;
   readonly descriptors: Pick<Descriptors, "op" | "flags" | "lengthBytes">;
 }
 
@@ -225,17 +227,17 @@ const SLOT = {
 class RegisteredBuffers implements Buffers {
   private readonly ring: Ring;
   private readonly descriptors: ModeOptions["descriptors"];
-  private readonly charFd: number;
+  private readonly charFile: number;
   private readonly queueId: number;
   private readonly isWanted: boolean;
   private readonly isAuto: boolean;
   private readonly autoFlags: number;
   private readonly slots: Uint8Array;
 
-  constructor({ mode, ring, descriptors, charFd, queueId, depth, data }: ModeOptions) {
+  constructor({ mode, ring, descriptors, charFile, queueId, depth, data }: ModeOptions) {
     this.ring = ring;
     this.descriptors = descriptors;
-    this.charFd = charFd;
+    this.charFile = charFile;
     this.queueId = queueId;
     this.isWanted = data !== "none";
     this.isAuto = mode !== "zero-copy";
@@ -312,8 +314,8 @@ class RegisteredBuffers implements Buffers {
   private command(operation: number, tag: number, step: number): void {
     const at = this.ring.sqe();
     const sqes = this.ring.sqes;
-    prepUringCmd(sqes, at, this.charFd, operation);
-    addFlags(sqes, at, IOSQE.CQE_SKIP_SUCCESS);
+    prepUringCmd(sqes, at, this.charFile, operation);
+    addFlags(sqes, at, IOSQE.FIXED_FILE | IOSQE.CQE_SKIP_SUCCESS);
     sqes[at + QID_TAG] = this.queueId | (tag << 16);
     sqes[at + INDEX] = tag;
     setUserData(sqes, at, packLo(tag, step), KIND.mode);

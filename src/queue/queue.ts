@@ -6,7 +6,7 @@
 import { assert } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { UBLK_IO, UBLK_IO_RES, ublksrv_io_cmd } from "../ffi/ublk.ts";
-import { io_uring_sqe, IORING_OP } from "../ffi/uring.ts";
+import { io_uring_sqe, IORING_OP, IOSQE } from "../ffi/uring.ts";
 import type { OnCompletion, Ring } from "../ring/ring.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
 import type { Buffers } from "./buffers.ts";
@@ -24,15 +24,15 @@ const ADDR_HI = ADDR_LO + 1;
 const FETCH = UBLK_IO.FETCH_REQ | 0;
 const COMMIT = UBLK_IO.COMMIT_AND_FETCH_REQ | 0;
 const GET_DATA = UBLK_IO.NEED_GET_DATA | 0;
-const URING_CMD = IORING_OP.URING_CMD | 0;
+const URING_CMD = IORING_OP.URING_CMD | (IOSQE.FIXED_FILE << 8);
 const ABORTED = -ERRNO.ENODEV;
 
 export interface QueueOptions {
   readonly id: number;
   readonly depth: number;
   readonly ring: Ring;
-  /** The open /dev/ublkcN. */
-  readonly charFd: number;
+  /** The open /dev/ublkcN: its place among the ring's registered files. */
+  readonly charFile: number;
   readonly descriptors: Descriptors;
   readonly buffers: Buffers;
   /** One of the main thread's messages has arrived. */
@@ -52,7 +52,7 @@ export class Queue implements QueueContext {
   /** The negative errno with which the kernel refused a FETCH or a commit, or 0. */
   failure = 0;
 
-  protected readonly charFd: number;
+  protected readonly charFile: number;
   private readonly descriptors: Descriptors;
   private readonly buffers: Buffers;
   private readonly owner: Uint8Array;
@@ -74,7 +74,7 @@ export class Queue implements QueueContext {
     this.id = options.id;
     this.depth = options.depth;
     this.ring = options.ring;
-    this.charFd = options.charFd;
+    this.charFile = options.charFile;
     this.descriptors = options.descriptors;
     this.buffers = options.buffers;
     this.onWake = options.onWake;
@@ -284,7 +284,7 @@ export class Queue implements QueueContext {
     const at = this.ring.sqe();
     const sqes = this.ring.sqes;
     sqes[at] = URING_CMD;
-    sqes[at + 1] = this.charFd;
+    sqes[at + 1] = this.charFile;
     sqes[at + 2] = operation;
     sqes[at + 3] = 0;
     sqes[at + 4] = this.registration[tag]!;

@@ -172,11 +172,19 @@ export class Ring implements Disposable {
     this.enterFlags = IORING_ENTER.REGISTERED_RING;
   }
 
-  /** Entries with `IOSQE.FIXED_FILE` name these by position. */
+  /** Entries with `IOSQE.FIXED_FILE` name these by position; -1 keeps a place free for `setFile`. */
   registerFiles(fds: readonly number[]): void {
     const files = Int32Array.from(fds);
     const result = this.liburing.io_uring_register_files(this.handle, files, fds.length);
     check(`register ${fds.length} files`, result);
+  }
+
+  /** Registers a file at a position that is there. The ring holds it until it is disposed. */
+  setFile(position: number, fd: number): void {
+    const files = Int32Array.of(fd);
+    const result = this.liburing.io_uring_register_files_update(this.handle, position, files, 1);
+    // It counts the descriptors it registered.
+    check(`register file ${position}`, result === 1 ? 0 : result);
   }
 
   /** The eventfd counts up with every completion. */

@@ -26,7 +26,7 @@ test("prime prepares every tag at once, then fetches for good", () => {
   fake.queue.prime(keep);
   const words = fake.words();
   expect(words[1]!.slice(0, 8)).toEqual([
-    IORING_OP.URING_CMD | (IOSQE.BUFFER_SELECT << 8),
+    IORING_OP.URING_CMD | ((IOSQE.FIXED_FILE | IOSQE.BUFFER_SELECT) << 8),
     1_000_000,
     expect.any(Number),
     0,

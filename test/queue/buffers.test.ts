@@ -86,7 +86,7 @@ test("zero-copy: registered before the I/O, unregistered with the commit", () =>
   fake.deliver(TAG, READ);
   const [register, transfer] = fake.words();
   expect(register![2]).toBe(UBLK_IO.REGISTER_IO_BUF | 0);
-  expect(register![0]! >>> 8).toBe(IOSQE.CQE_SKIP_SUCCESS);
+  expect(register![0]! >>> 8).toBe(IOSQE.FIXED_FILE | IOSQE.CQE_SKIP_SUCCESS);
   expect(register![12]).toBe(1 | (TAG << 16));
   expect(register![14]).toBe(TAG);
   expect(transfer![0]! & 0xff).toBe(IORING_OP.READ_FIXED);

@@ -201,7 +201,10 @@ test("a command's entry holds its payload and zeroes, whatever was there", () =>
 
 test("files, sparse buffers and buffer rings are registered; a wrong one says why", () => {
   using ring = openRing();
-  ring.registerFiles([0, 1]);
+  ring.registerFiles([0, 1, -1]);
+  ring.setFile(2, 0);
+  expect(() => ring.setFile(3, 0)).toThrow(/register file 3 with io_uring: EINVAL/);
+  expect(() => ring.setFile(2, 1_000_000)).toThrow(/register file 2 with io_uring: EBADF/);
   ring.registerBuffersSparse(16);
   using memory = mapMemory(4096);
   ring.registerBufferRing({ group: 3, entries: 8, address: memory.address });

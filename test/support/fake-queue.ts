@@ -82,13 +82,14 @@ export class FakeQueue {
       bytesPerTag: BUFFER_BYTES,
       queueId: id,
       charFd: CHAR_FD,
+      charFile: CHAR_FD,
       descriptors,
     });
     const options = {
       id,
       depth,
       ring: ring as unknown as Ring,
-      charFd: CHAR_FD,
+      charFile: CHAR_FD,
       descriptors: descriptors as unknown as Descriptors,
       buffers,
       onWake: () => this.queue.leave(),

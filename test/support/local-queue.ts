@@ -65,7 +65,7 @@ export class LocalQueue implements Disposable {
       lengthBytes: (tag: number) => of(tag).lengthBytes,
     };
     const caught = this.#catching(ring);
-    const common = { ring: caught, depth, charFd: CHAR_FD };
+    const common = { ring: caught, depth, charFd: CHAR_FD, charFile: CHAR_FD };
     const { data } = target;
     const memory = this.#memory;
     const mode = { mode: "copy", data, memory, bytesPerTag: ioBufBytes, queueId: 0 } as const;
