@@ -1,0 +1,60 @@
+// Serves a million requests after a warm-up, under a runtime that reports its collections on stderr.
+// Prints how far the heap has grown meanwhile; marks on stderr where the million begins and ends.
+//
+//   BUN_JSC_logGC=1 bun test/garbage/count.ts TARGET DEPTH ordinary|batch FOLDER
+
+import { heapSize } from "bun:jsc";
+import { writeSync } from "node:fs";
+
+import { parseArgs } from "citty";
+
+import type { RingHandler, ServeContext, Spec } from "../../src/target.ts";
+import { findTarget } from "../../src/targets/index.ts";
+import { nullTarget } from "../../src/targets/null.ts";
+import { EndlessQueue } from "../support/endless-queue.ts";
+
+export const BEGIN = "-- the million begins";
+export const END = "-- the million ends";
+const WARM_UP = 300_000;
+const REQUESTS = 1_000_000;
+const SIZE_BYTES = 1024 ** 2;
+
+const kept: unknown[] = [];
+
+/** null with an object for every request, to see the count work. */
+const wasteful = {
+  ...nullTarget,
+  serve: (_spec: Spec, { queue }: ServeContext): RingHandler => ({
+    kind: "ring",
+    start: (tag) => {
+      kept[tag] = { tag };
+      queue.complete(tag, queue.lengthBytes(tag));
+    },
+    finish: () => {},
+  }),
+};
+
+if (import.meta.main) {
+  const [name = "", depth = "", commands = "", folder = ""] = process.argv.slice(2);
+  const target = name === "wasteful" ? wasteful : findTarget(name);
+  const files = [0, 1].map((i) => `${folder}/${name}-${i}`);
+  for (const file of files) await Bun.write(file, new Uint8Array(SIZE_BYTES));
+  const words: Readonly<Record<string, string[]>> = {
+    loop: ["-f", files[0]!, "--buffered-io"],
+    stripe: ["-f", files.join("\0"), "--buffered-io"],
+    mem: ["--size=1M"],
+  };
+  const spec = target.parse(parseArgs(words[name] ?? [], target.args) as never);
+  const context = { deviceId: 0, identity: "f00dfeedf00dfeed", isNew: true, note: () => {} };
+  await using backing = await target.open(spec, context);
+  const isBatch = commands === "batch";
+  using endless = new EndlessQueue({ target, spec, backing, depth: Number(depth), isBatch });
+  endless.serve(WARM_UP);
+  Bun.gc(true);
+  const before = heapSize();
+  writeSync(2, `${BEGIN}\n`);
+  endless.serve(REQUESTS);
+  writeSync(2, `${END}\n`);
+  console.log(JSON.stringify({ grownBytes: heapSize() - before }));
+  await target.remove?.(spec, context);
+}
