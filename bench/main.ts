@@ -94,12 +94,12 @@ function size(): string {
   ].join("\n");
 }
 
-async function nop(): Promise<string> {
-  const words = values.quick ? ["--rounds", "31"] : [];
-  const child = Bun.spawn([BUN, "bench/nop.ts", ...words], { stdout: "pipe", stderr: "inherit" });
-  const text = await new Response(child.stdout).text();
-  if ((await child.exited) !== 0) throw new Error("bench/nop.ts failed");
-  return text.trim();
+/** The table that a script prints. */
+async function table(script: string, ...more: string[]): Promise<string> {
+  const child = Bun.spawn([BUN, script, ...more], { stdout: "pipe", stderr: "inherit" });
+  const printed = await new Response(child.stdout).text();
+  if ((await child.exited) !== 0) throw new Error(`${script} failed`);
+  return printed.trim();
 }
 
 const results = openResults();
@@ -115,7 +115,8 @@ const facts: Facts = {
   command: `npm run bench --${words.join("")}`.replace(/ --$/, ""),
   rounds,
   seconds: form.seconds,
-  nop: await nop(),
+  nop: await table("bench/nop.ts", ...(values.quick ? ["--rounds", "31"] : [])),
+  queue: await table("bench/queue.ts", ...(values.quick ? ["--rounds", "5"] : [])),
   size: size(),
 };
 const text = page(results, cells, facts);

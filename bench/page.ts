@@ -11,8 +11,9 @@ export interface Facts {
   readonly command: string;
   readonly rounds: number;
   readonly seconds: number;
-  /** Tables of nop.ts and the lines about size, in Markdown. */
+  /** Tables of nop.ts and queue.ts, and the lines about size, in Markdown. */
   readonly nop: string;
+  readonly queue: string;
   readonly size: string;
 }
 
@@ -127,6 +128,13 @@ NOPs through our Ring class, and through C with liburing's inline functions, in 
 host: \`bun bench/nop.ts\`. ns per operation; bar: ratio of medians at most 1.05.
 
 ${facts.nop}
+
+## What a request costs on our side
+
+Ring, queue and the null target, without a driver, on the host: \`bun bench/queue.ts\`. Every commit fails at
+once for want of a device, and that is taken for the next request. CPU time a request, all of it:
+
+${facts.queue}
 
 ## Beside the kernel's own test server
 
