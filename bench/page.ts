@@ -113,6 +113,7 @@ function bars(results: Results, cells: readonly Cell[]): string {
 /** Everything below the hand-written part. */
 export function page(results: Results, all: readonly Cell[], facts: Facts): string {
   const cells = all.filter((cell) => results.rounds(cell) > 0);
+  const left = all.filter((cell) => results.rounds(cell) === 0).map((cell) => nameOf(cell));
   const rounds = Math.min(...cells.map((cell) => results.rounds(cell)));
   return `<!-- made by: ${facts.command} -->
 
@@ -144,6 +145,7 @@ ${rounds} to ${facts.rounds} rounds of ${facts.seconds} s a cell. Ratios of medi
 the highest round in parentheses. Emulation slows compiled C and JIT code only roughly alike: these
 figures say that nothing is badly off; the table above carries the claim about the language.
 
+${left.length === 0 ? "" : `Not measured, for want of time: ${left.join("; ")}.\n`}
 ${bars(results, cells)}
 
 ${besideKublk(results, cells)}
