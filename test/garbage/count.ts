@@ -8,7 +8,12 @@ import { writeSync } from "node:fs";
 
 import { parseArgs } from "citty";
 
-import type { RingHandler, ServeContext, Spec } from "../../src/target.ts";
+import {
+  type RingHandler,
+  type ServeContext,
+  type Spec,
+  VALUE_SEPARATOR,
+} from "../../src/target.ts";
 import { findTarget } from "../../src/targets/index.ts";
 import { nullTarget } from "../../src/targets/null.ts";
 import { EndlessQueue } from "../support/endless-queue.ts";
@@ -18,6 +23,15 @@ export const END = "-- the million ends";
 const WARM_UP = 300_000;
 const REQUESTS = 1_000_000;
 const SIZE_BYTES = 1024 ** 2;
+
+/** Every target that serves requests in the ring, and its words for these files. */
+export const WORDS: Readonly<Record<string, (files: readonly string[]) => string[]>> = {
+  null: () => [],
+  loop: ([file]) => ["-f", file!, "--buffered-io"],
+  mem: () => ["--size=1M"],
+  stripe: (files) => ["-f", files.join(VALUE_SEPARATOR), "--buffered-io"],
+  fault_inject: () => [],
+};
 
 const kept: unknown[] = [];
 
@@ -39,12 +53,7 @@ if (import.meta.main) {
   const target = name === "wasteful" ? wasteful : findTarget(name);
   const files = [0, 1].map((i) => `${folder}/${name}-${i}`);
   for (const file of files) await Bun.write(file, new Uint8Array(SIZE_BYTES));
-  const words: Readonly<Record<string, string[]>> = {
-    loop: ["-f", files[0]!, "--buffered-io"],
-    stripe: ["-f", files.join("\0"), "--buffered-io"],
-    mem: ["--size=1M"],
-  };
-  const spec = target.parse(parseArgs(words[name] ?? [], target.args) as never);
+  const spec = target.parse(parseArgs(WORDS[name]?.(files) ?? [], target.args) as never);
   const context = { deviceId: 0, identity: "f00dfeedf00dfeed", isNew: true, note: () => {} };
   await using backing = await target.open(spec, context);
   const isBatch = commands === "batch";
