@@ -7,6 +7,7 @@ import { join } from "node:path";
 
 import { parseArgs } from "citty";
 
+import { LocalQueue } from "../src/check/local-queue.ts";
 import { strictWords } from "../src/cli/strict.ts";
 import { toParams } from "../src/device/params.ts";
 import { ERRNO } from "../src/ffi/errno.ts";
@@ -14,7 +15,6 @@ import { UBLK_IO_OP } from "../src/ffi/ublk.ts";
 import type { Backing, Spec, Target } from "../src/target.ts";
 import { findTarget, targets } from "../src/targets/index.ts";
 import { FakeQueue, type Request } from "./support/fake-queue.ts";
-import { LocalQueue } from "./support/local-queue.ts";
 import { chooseSeed, seeded } from "./support/seeded.ts";
 import { Shadow } from "./support/shadow.ts";
 
@@ -97,7 +97,7 @@ for (const target of targets) {
 }
 
 const local = (it: Case, backing: Backing, onResult?: (result: number) => number) =>
-  new LocalQueue({
+  LocalQueue.of({
     target: it.target,
     spec: it.spec,
     backing,

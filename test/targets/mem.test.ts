@@ -5,11 +5,11 @@ import { existsSync, rmSync, statfsSync, statSync, truncateSync, writeFileSync }
 
 import { parseArgs } from "citty";
 
+import { LocalQueue } from "../../src/check/local-queue.ts";
 import { strictWords } from "../../src/cli/strict.ts";
 import { UblkError } from "../../src/errors.ts";
 import { UBLK_IO_OP } from "../../src/ffi/ublk.ts";
 import { mem } from "../../src/targets/mem.ts";
-import { LocalQueue } from "../support/local-queue.ts";
 
 const MIB = 1024 ** 2;
 const identity = `test${process.pid.toString(16).padStart(12, "0")}`;
@@ -90,7 +90,7 @@ test("more than the file system ever holds is refused with the numbers; more tha
 test("discards free memory, and what was there reads as zeroes", async () => {
   const spec = parse("--size=8MiB");
   await using backing = await mem.open(spec, context);
-  using local = new LocalQueue({ target: mem, spec, backing, depth: 1, ioBufBytes: MIB });
+  using local = LocalQueue.of({ target: mem, spec, backing, depth: 1, ioBufBytes: MIB });
   const data = new Uint8Array(MIB).fill(7);
   for (let n = 0; n < 8; n++) {
     const write = { op: UBLK_IO_OP.WRITE, offsetBytes: n * MIB, lengthBytes: MIB };

@@ -15,6 +15,7 @@ import { join } from "node:path";
 
 import { parseArgs } from "citty";
 
+import { LocalQueue } from "../../src/check/local-queue.ts";
 import { strictWords } from "../../src/cli/strict.ts";
 import { UblkError } from "../../src/errors.ts";
 import { UBLK_IO_F, UBLK_IO_OP } from "../../src/ffi/ublk.ts";
@@ -22,7 +23,6 @@ import { IORING_OP } from "../../src/ffi/uring.ts";
 import { KIND } from "../../src/queue/tag.ts";
 import { stripe } from "../../src/targets/stripe.ts";
 import { FakeQueue } from "../support/fake-queue.ts";
-import { LocalQueue } from "../support/local-queue.ts";
 import { chooseSeed, seeded } from "../support/seeded.ts";
 import { Shadow } from "../support/shadow.ts";
 
@@ -190,7 +190,7 @@ test.each([
   const spec = parse("--chunk-size", chunk, ...filesWords(...files));
   await using backing = await stripe.open(spec, context);
   const common = { depth: 8, ioBufBytes: MIB };
-  using local = new LocalQueue({ target: stripe, spec, backing, ...common });
+  using local = LocalQueue.of({ target: stripe, spec, backing, ...common });
   const shadow = new Shadow({ local, geometry: backing.geometry, random, ...common });
   for (let round = 0; round < 10; round++) shadow.round();
   local.answer({ op: UBLK_IO_OP.FLUSH, offsetBytes: 0, lengthBytes: 0 });

@@ -1,8 +1,12 @@
 // help: what there is, or what one command or target takes.
 
+import { resolve } from "node:path";
+
 import { defineCommand } from "citty";
+import type { Param } from "ublk-bun";
 
 import { UsageError } from "../../errors.ts";
+import { isFilePath, loadDefinition } from "../../script/load.ts";
 import { targets } from "../../targets/index.ts";
 import { print } from "../output.ts";
 import { closest } from "../strict.ts";
@@ -21,6 +25,7 @@ export default defineCommand({
 /** The overview, or the options of one subcommand. */
 export async function helpText(name?: string): Promise<string> {
   if (name === undefined) return overview();
+  if (isFilePath(name)) return fileText(name);
   const visible = subcommands.filter(({ hidden }) => !hidden);
   const subcommand = visible.find((candidate) => candidate.name === name);
   if (!subcommand) {
@@ -42,6 +47,32 @@ export async function helpText(name?: string): Promise<string> {
     ...optionLines(args),
     ...(name === "add" ? ["", ...targetLines()] : []),
   ].join("\n");
+}
+
+/** A target's file: what it is, and its parameters. */
+async function fileText(name: string): Promise<string> {
+  const { options, kind } = await loadDefinition(resolve(name));
+  const params = Object.entries(options.params ?? {});
+  const width = 2 + Math.max(0, ...params.map(([key, { type }]) => key.length + type.length + 1));
+  return [
+    `${name}: ${options.summary ?? (kind === "ring" ? "a ring target" : "a target")}`,
+    "",
+    `Usage: ublk-bun add --target ${name}${params.length > 0 ? " [--param KEY=VALUE …]" : ""}`,
+    "",
+    ...(params.length === 0 ? ["  it has no parameters"] : []),
+    ...params.map(([key, param]) => `  ${`${key}=${param.type}`.padEnd(width)}${about(param)}`),
+  ].join("\n");
+}
+
+function about({ help, required, default: fallback, oneOf }: Param): string {
+  const notes = [
+    ...(required === true ? ["required"] : []),
+    ...(oneOf === undefined ? [] : [`one of: ${oneOf.join(", ")}`]),
+    ...(fallback === undefined ? [] : [`default: ${fallback}`]),
+  ];
+  return [help, notes.length > 0 ? `(${notes.join("; ")})` : undefined]
+    .filter((part) => part !== undefined)
+    .join(" ");
 }
 
 function overview(): string {

@@ -96,6 +96,21 @@ export const subcommands: readonly Subcommand[] = [
     load: async () => command(await import("./doctor.ts")),
   },
   {
+    name: "check",
+    summary: "try whether a target of yours does what a disk must",
+    load: async (words) => (await import("./check.ts")).checkCommand(words),
+  },
+  {
+    name: "init",
+    summary: "write a folder with a target to start from",
+    load: async () => command(await import("./init.ts")),
+  },
+  {
+    name: "types",
+    summary: "print the types of the module that a target imports",
+    load: async () => command(await import("./types.ts")),
+  },
+  {
     name: "features",
     summary: "show what this kernel's driver can do",
     load: async () => command(await import("./features.ts")),
@@ -104,6 +119,12 @@ export const subcommands: readonly Subcommand[] = [
     name: "help",
     summary: "explain a command",
     load: async () => command(await import("./help.ts")),
+  },
+  {
+    name: "__check-host",
+    summary: "hold a target under check",
+    hidden: true,
+    load: async () => command(await import("./check-host.ts")),
   },
   {
     name: "__daemon",

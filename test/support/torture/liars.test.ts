@@ -6,11 +6,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { LocalQueue } from "../../../src/check/local-queue.ts";
 import { UBLK_IO_OP } from "../../../src/ffi/ublk.ts";
 import type { Spec, Target } from "../../../src/target.ts";
 import { loop } from "../../../src/targets/loop.ts";
 import { nullTarget } from "../../../src/targets/null.ts";
-import { LocalQueue } from "../local-queue.ts";
 import { chooseSeed, seeded } from "../seeded.ts";
 import { sparseFile } from "../sparse-file.ts";
 import { type Read, violations, type Write } from "./history.ts";
@@ -32,7 +32,7 @@ async function live(target: Target, spec: Spec, writes: Write[], reads: Read[]):
   const isFirst = writes.length === 0;
   const context = { deviceId: 0, identity: "0", isNew: isFirst, note: () => {} };
   await using backing = await target.open(spec, context);
-  using local = new LocalQueue({ target, spec, backing, depth: 4, ioBufBytes: BLOCK_BYTES });
+  using local = LocalQueue.of({ target, spec, backing, depth: 4, ioBufBytes: BLOCK_BYTES });
   const data = local.data(0);
   const words = new Uint32Array(data.buffer, data.byteOffset, BLOCK_BYTES / 4);
   const readAll = () => {

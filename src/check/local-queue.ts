@@ -1,20 +1,19 @@
 // A queue without a driver whose ring is real: a target's SQEs do real I/O on this machine's files,
 // only the commands to the driver are caught before they are submitted.
 
-import { ERRNO } from "../../src/ffi/errno.ts";
-import { liburingPath, loadLiburing } from "../../src/ffi/liburing.ts";
-import { viewInt32 } from "../../src/ffi/memory.ts";
-import { UBLK_IO, UBLK_IO_OP } from "../../src/ffi/ublk.ts";
-import { IORING_OP, IORING_SETUP } from "../../src/ffi/uring.ts";
-import { openBuffers } from "../../src/queue/buffers.ts";
-import type { Descriptors } from "../../src/queue/descs.ts";
-import { Queue } from "../../src/queue/queue.ts";
-import { TagMemory } from "../../src/queue/tag-memory.ts";
-import { KIND } from "../../src/queue/tag.ts";
-import { prepNop, setUserData } from "../../src/ring/ops.ts";
-import { Ring } from "../../src/ring/ring.ts";
-import type { Backing, Spec, Target } from "../../src/target.ts";
-import type { Request } from "./fake-queue.ts";
+import { ERRNO } from "../ffi/errno.ts";
+import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
+import { viewInt32 } from "../ffi/memory.ts";
+import { UBLK_IO, UBLK_IO_OP } from "../ffi/ublk.ts";
+import { IORING_OP, IORING_SETUP } from "../ffi/uring.ts";
+import { openBuffers } from "../queue/buffers.ts";
+import type { Descriptors } from "../queue/descs.ts";
+import { Queue } from "../queue/queue.ts";
+import { TagMemory } from "../queue/tag-memory.ts";
+import { KIND } from "../queue/tag.ts";
+import { prepNop, setUserData } from "../ring/ops.ts";
+import { Ring } from "../ring/ring.ts";
+import type { Backing, QueueContext, RingHandler, Spec, Target } from "../target.ts";
 
 /** Nobody's: tells the driver's commands from a target's own. */
 const CHAR_FD = 1_000_000;
@@ -23,14 +22,30 @@ const KIND_CAUGHT = 99;
 const SETTLE_NS_MAX = 30e9;
 const COMMIT = UBLK_IO.COMMIT_AND_FETCH_REQ | 0;
 
+/** A request as the kernel would describe it. */
+export interface Request {
+  readonly op: number;
+  readonly flags?: number;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
 export interface LocalOptions {
-  readonly target: Target;
-  readonly spec: Spec;
-  readonly backing: Backing;
+  readonly data: Target["data"];
+  /** Most SQEs that one request becomes. */
+  readonly fanOut: number;
+  readonly fds: readonly number[];
+  readonly serve: (queue: QueueContext) => RingHandler;
   readonly depth: number;
   readonly ioBufBytes: number;
   /** Changes what the target hears of its SQEs. */
   readonly onResult?: (result: number) => number;
+}
+
+export interface TargetOptions extends Pick<LocalOptions, "depth" | "ioBufBytes" | "onResult"> {
+  readonly target: Target;
+  readonly spec: Spec;
+  readonly backing: Backing;
 }
 
 export class LocalQueue implements Disposable {
@@ -44,8 +59,7 @@ export class LocalQueue implements Disposable {
   readonly #onResult: (result: number) => number;
   #unseen: number[] = [];
 
-  constructor({ target, spec, backing, depth, ioBufBytes, onResult }: LocalOptions) {
-    const fanOut = target.fanOut?.(spec, backing.geometry) ?? 1;
+  constructor({ data, fanOut, fds, serve, depth, ioBufBytes, onResult }: LocalOptions) {
     const ring = new Ring({
       liburing: loadLiburing(liburingPath()),
       entries: depth * (1 + fanOut),
@@ -54,7 +68,7 @@ export class LocalQueue implements Disposable {
     });
     this.#ring = ring;
     this.#onResult = onResult ?? ((result) => result);
-    if (backing.fds.length > 0) ring.registerFiles(backing.fds);
+    if (fds.length > 0) ring.registerFiles(fds);
     this.#memory = new TagMemory({ depth, bytesPerTag: ioBufBytes, shared: false });
     this.#bytes = Array.from({ length: depth }, (_, tag) => this.#view(tag, ioBufBytes));
     const of = (tag: number) => this.#requests.get(tag)!;
@@ -66,7 +80,6 @@ export class LocalQueue implements Disposable {
     };
     const caught = this.#catching(ring);
     const common = { ring: caught, depth, charFd: CHAR_FD, charFile: CHAR_FD };
-    const { data } = target;
     const memory = this.#memory;
     const mode = { mode: "copy", data, memory, bytesPerTag: ioBufBytes, queueId: 0 } as const;
     this.#queue = new Queue({
@@ -77,8 +90,19 @@ export class LocalQueue implements Disposable {
       onWake: () => {},
       onNote: (text) => this.notes.push(text),
     });
+    this.#queue.prime(serve(this.#queue));
+  }
+
+  /** The queue of an opened target. */
+  static of({ target, spec, backing, ...options }: TargetOptions): LocalQueue {
     const { facts, fds } = backing;
-    this.#queue.prime(target.serve(spec, { facts, fds, queue: this.#queue }));
+    return new LocalQueue({
+      ...options,
+      fds,
+      data: target.data,
+      fanOut: target.fanOut?.(spec, backing.geometry) ?? 1,
+      serve: (queue) => target.serve(spec, { facts, fds, queue }),
+    });
   }
 
   /** A tag's data: what a WRITE carries, what a READ has brought. */
@@ -95,20 +119,29 @@ export class LocalQueue implements Disposable {
 
   /** Runs the ring until everything delivered is answered; what each tag was answered. */
   settle(): ReadonlyMap<number, number> {
-    while (this.#answers.size < this.#requests.size) {
-      this.#catch();
-      if (this.#answers.size === this.#requests.size) break;
+    const wanted = this.#requests.size;
+    const answers = new Map<number, number>();
+    for (;;) {
+      for (const [tag, result] of this.turn()) answers.set(tag, result);
+      if (answers.size === wanted) return answers;
       if (this.#ring.submitAndWait(1, SETTLE_NS_MAX) === -ERRNO.ETIME) {
-        throw new Error(`${this.#requests.size - this.#answers.size} requests are not answered`);
+        throw new Error(`${wanted - answers.size} requests are not answered`);
       }
-      this.#ring.reap((lo, hi, result, flags) => {
-        if (hi === KIND_CAUGHT) return;
-        this.#queue.onCompletion(lo, hi, this.#onResult(result), flags);
-      });
     }
-    this.#requests.clear();
+  }
+
+  /** Submits what there is to submit, without waiting; what each tag was answered since. */
+  turn(): ReadonlyMap<number, number> {
+    this.#catch();
+    this.#ring.submitAndWait(0);
+    this.#ring.reap((lo, hi, result, flags) => {
+      if (hi === KIND_CAUGHT) return;
+      this.#queue.onCompletion(lo, hi, this.#onResult(result), flags);
+    });
+    this.#catch();
     const answers = new Map(this.#answers);
     this.#answers.clear();
+    for (const tag of answers.keys()) this.#requests.delete(tag);
     return answers;
   }
 
@@ -156,7 +189,8 @@ export class LocalQueue implements Disposable {
       if (!isCommand) continue;
       const tag = sqes[at + 12]! >>> 16;
       if (sqes[at + 2] === COMMIT) {
-        if (this.#answers.has(tag)) throw new Error(`tag ${tag} is answered twice`);
+        if (!this.#requests.has(tag) || this.#answers.has(tag))
+          throw new Error(`tag ${tag} is answered twice`);
         this.#answers.set(tag, sqes[at + 13]!);
       }
       prepNop(sqes, at);

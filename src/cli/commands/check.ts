@@ -1,0 +1,131 @@
+// check: whether a target does what a disk must, crashes included; needs neither root nor driver.
+
+import { resolve } from "node:path";
+
+import { type CommandDef, defineCommand, type ParsedArgs } from "citty";
+
+import type { Subject } from "../../check/disk.ts";
+import { type Result, runChecks } from "../../check/run.ts";
+import { CLEAN_ENV, selfCommand } from "../../device/self.ts";
+import { EXIT, UsageError } from "../../errors.ts";
+import { isFilePath, loadDefinition } from "../../script/load.ts";
+import { checkWords } from "../../script/params.ts";
+import { type Target, valuesOf } from "../../target.ts";
+import { parseInteger, parseMilliseconds } from "../../units.ts";
+import { jsonArg } from "../args.ts";
+import { print, printJson } from "../output.ts";
+import { targetNamed } from "../target-words.ts";
+
+const SEED_MAX = 2 ** 31 - 1;
+
+const checkArgs = {
+  target: {
+    type: "positional",
+    required: false,
+    description: "a target's file, such as ./disk.ts, or the name of one of our own",
+  },
+  param: {
+    type: "string",
+    description: "a parameter of the file; may be repeated",
+    valueHint: "KEY=VALUE",
+    repeats: true,
+  },
+  env: {
+    type: "string",
+    description: "an environment variable that the file may see; may be repeated",
+    valueHint: "NAME",
+    repeats: true,
+  },
+  seed: { type: "string", description: "the seed of an earlier run, to see it again" },
+  "io-timeout": {
+    type: "string",
+    description: "a request that is not answered for so long never will be",
+    valueHint: "TIME",
+    default: "10s",
+  },
+  ...jsonArg,
+} as const;
+
+type CheckArgs = ParsedArgs<typeof checkArgs>;
+
+/** The command for these words: with one of our own targets its options are the command's. */
+export function checkCommand(words: readonly string[]): CommandDef {
+  const named = words.find((word) => !word.startsWith("-"));
+  const target = named === undefined || isFilePath(named) ? undefined : targetNamed(named);
+  return defineCommand({
+    meta: { name: "check", description: "Check that a target does what a disk must." },
+    args: { ...target?.args, ...checkArgs },
+    run: ({ args }) => check(args as unknown as CheckArgs, target),
+  }) as unknown as CommandDef;
+}
+
+async function check(args: CheckArgs, target: Target | undefined): Promise<void> {
+  if (args.target === undefined) {
+    throw new UsageError("Which target?", "such as: ublk-bun check ./disk.ts");
+  }
+  const seed =
+    args.seed === undefined
+      ? Math.floor(Math.random() * SEED_MAX)
+      : parseInteger(args.seed, "--seed", { min: 0, max: SEED_MAX });
+  const ioTimeoutMs = parseMilliseconds(args["io-timeout"], "--io-timeout");
+  if (ioTimeoutMs === 0) throw new UsageError("--io-timeout leaves no time at all");
+  const { subject, instances } = await readSubject(args, target);
+  const command = selfCommand(["__check-host"]);
+  const results: Result[] = [];
+  const tell = (result: Result) => {
+    results.push(result);
+    if (!args.json) print(formatResult(result));
+  };
+  if (!args.json) print(`${args.target}, seed ${seed}`);
+  const env = { ...CLEAN_ENV, ...readEnv(args.env) };
+  await runChecks({ subject, instances, command, env, seed, ioTimeoutMs }, tell);
+  const failures = results.filter(({ outcome }) => outcome === "failed").length;
+  if (args.json) printJson({ target: args.target, seed, results });
+  else print(summary(results, failures, seed));
+  if (failures > 0) process.exitCode = EXIT.failed;
+}
+
+interface Checked {
+  readonly subject: Subject;
+  readonly instances: number;
+}
+
+async function readSubject(args: CheckArgs, target: Target | undefined): Promise<Checked> {
+  const identity = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
+  if (target !== undefined) {
+    if (args.param !== undefined) {
+      throw new UsageError("--param is for a target's file", `see: ublk-bun help add`);
+    }
+    const spec = target.parse(args as never);
+    return { subject: { identity, target: target.name, spec }, instances: 2 };
+  }
+  const file = resolve(args.target!);
+  const { kind, options } = await loadDefinition(file);
+  const words = checkWords(options.params ?? {}, valuesOf(args.param));
+  const isOne = kind === "target" && !("perQueue" in options && options.perQueue === true);
+  return { subject: { identity, file, words }, instances: isOne ? 1 : 2 };
+}
+
+function readEnv(word: string | undefined): Record<string, string> {
+  const entries = valuesOf(word).map((name) => {
+    const value = process.env[name];
+    if (value !== undefined) return [name, value] as const;
+    throw new UsageError(`--env ${name}: there is no such variable`, `such as: ${name}=… ublk-bun`);
+  });
+  return Object.fromEntries(entries);
+}
+
+const MARKS = { passed: "ok    ", failed: "FAILED", "left out": "-     " } as const;
+
+function formatResult({ name, outcome, detail }: Result): string {
+  const line = `  ${MARKS[outcome]}  ${name}`;
+  if (detail === undefined) return line;
+  if (outcome !== "failed") return `${line} (${detail})`;
+  return [line, ...detail.split("\n").map((each) => `            ${each}`)].join("\n");
+}
+
+function summary(results: readonly Result[], failures: number, seed: number): string {
+  const passed = results.filter(({ outcome }) => outcome === "passed").length;
+  if (failures === 0) return `${passed} checks passed`;
+  return `${passed} checks passed, ${failures} failed; to see it again: --seed ${seed}`;
+}
