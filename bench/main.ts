@@ -24,7 +24,7 @@ import { median, Results } from "./results.ts";
 const PAGE = "docs/performance.md";
 const BUN = "node_modules/.bin/bun";
 const FULL = { rounds: 7, seconds: 2, lastBeginMs: 6_600_000, timeoutMs: 7_200_000, guests: 4 };
-const QUICK = { rounds: 3, seconds: 1, lastBeginMs: 330_000, timeoutMs: 480_000, guests: 1 };
+const QUICK = { rounds: 3, seconds: 1, lastBeginMs: 420_000, timeoutMs: 510_000, guests: 1 };
 
 const { values } = parseArgs({
   options: {

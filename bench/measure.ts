@@ -7,8 +7,8 @@ import type { Sample } from "./plan.ts";
 import { type Server, sh } from "./servers.ts";
 
 const RW = { read: "randread", write: "randwrite", mixed: "randrw" } as const;
-/** Requests that a server gets before it is measured: JavaScript is compiled while it runs. */
-const WARM_IOS = 60_000;
+/** Requests that a server gets before it is measured: JavaScript is compiled while it runs, C was before. */
+const WARM_IOS = { "ublk-bun": 60_000, kublk: 6000 } as const;
 
 interface Spent {
   readonly cpuNs: number;
@@ -53,10 +53,10 @@ function fio(path: string, cell: Cell, ...words: string[]) {
 }
 
 /** Lets a server see every path that the cell takes. */
-export function warm({ path, pid }: Server, cell: Cell): void {
-  if (pid === 0) return;
+export function warm({ name, path }: Server, cell: Cell): void {
+  if (name !== "ublk-bun" && name !== "kublk") return;
   const load = { ...cell, block: "4k", depth: 128 } as const;
-  fio(path, load, "--time_based", "--runtime=30", `--number_ios=${WARM_IOS / cell.queues}`);
+  fio(path, load, "--time_based", "--runtime=30", `--number_ios=${WARM_IOS[name] / cell.queues}`);
 }
 
 export function sample(server: Server, cell: Cell, round: number, seconds: number): Sample {

@@ -140,7 +140,7 @@ ${facts.queue}
 ## Beside the kernel's own test server
 
 fio (libaio, direct, random) on Linux ${facts.kernel} in an emulated guest of 2 CPUs; a cell is block size,
-direction, mode, queues x depth. Both servers are up and warm (60,000 requests each) and take turns,
+direction, mode, queues x depth. Both servers are up and warm (ours 60,000 requests, kublk 6000) and take turns,
 ${rounds} to ${facts.rounds} rounds of ${facts.seconds} s a cell. Ratios of medians, ublk-bun to kublk, with the lowest and
 the highest round in parentheses. Emulation slows compiled C and JIT code only roughly alike: these
 figures say that nothing is badly off; the table above carries the claim about the language.

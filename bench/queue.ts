@@ -26,9 +26,7 @@ function cost(endless: EndlessQueue, count: number): { user: number; system: num
   return { user: (user * 1000) / count, system: (system * 1000) / count };
 }
 
-console.log(
-  "| commands | depth | user ns | system ns | first 2000, ns each |\n|---|--:|--:|--:|--:|",
-);
+console.log("| commands | depth | CPU ns | of it user |\n|---|--:|--:|--:|");
 for (const isBatch of [false, true]) {
   for (const depth of [1, 16, 128]) {
     using endless = new EndlessQueue({ target: nullTarget, spec, backing, depth, isBatch });
