@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 
+import { amount } from "../support/long.ts";
 import { leftovers, program, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 
 afterEach(() => expect(leftovers()).toEqual([]));
@@ -41,7 +42,7 @@ test("two adds of one id at once: one wins, the other says that the id is taken"
 test("an interrupted add leaves a served device or none, whenever the signal comes", async () => {
   const { milliseconds } = await ublk("add", "null", "-n0");
   await ublkOk("del", "0");
-  const moments = 16;
+  const moments = amount({ short: 8, long: 16 });
   const outcomes = { served: 0, none: 0 };
   for (let i = 0; i < moments; i++) {
     const child = Bun.spawn([program, "add", "null", "-n0"], {

@@ -26,7 +26,7 @@ for (const mode of await dataModes()) {
   test(`${mode}: random writes of 512 bytes to 1 MiB are read back, and are what memory holds`, async () => {
     const words = ["--size=24MiB", "-q4", "--io-buf-size=1M", mode];
     await using device = await TestDevice.add("mem", "-n0", ...words);
-    await verifyMixed(device.path, 4);
+    await verifyMixed(device.path);
     await runOk("cmp", device.path, await fileOf(device));
   });
 }
@@ -52,7 +52,7 @@ test("its data is there after kill -9 and recover; del removes it", async () => 
 
 test("verified writes go on through kills and recoveries", async () => {
   await using device = await TestDevice.add("mem", "-n0", "--size=24MiB", "-q2");
-  await verifyThroughKills(device, 4);
+  await verifyThroughKills(device);
 });
 
 test("an add that fails leaves no memory behind", async () => {

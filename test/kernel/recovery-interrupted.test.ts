@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 
 import { daemonPids, killNow, readBlock, startUblk } from "../support/crash.ts";
+import { amount } from "../support/long.ts";
 import { buildKublk } from "../support/peer.ts";
 import { hasFeature, leftovers, run, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 
@@ -40,7 +41,10 @@ test("interrupted by SIGINT or SIGTERM at any moment", async () => {
   await using device = await TestDevice.add("null", "-n0", "-q2");
   const signals = ["SIGINT", "SIGTERM"] as const;
   const exitCodes = { SIGINT: 130, SIGTERM: 143 };
-  for (const [i, moment] of moments(await recoverMilliseconds(), 10).entries()) {
+  for (const [i, moment] of moments(
+    await recoverMilliseconds(),
+    amount({ short: 6, long: 10 }),
+  ).entries()) {
     const signal = signals[i % 2]!;
     await using recover = startUblk("recover", "0");
     await Bun.sleep(moment);
@@ -62,7 +66,7 @@ test("interrupted by SIGINT or SIGTERM at any moment", async () => {
 
 test("the launcher killed at any moment: its daemon goes on, or never began", async () => {
   await using device = await TestDevice.add("null", "-n0");
-  for (const moment of moments(await recoverMilliseconds(), 6)) {
+  for (const moment of moments(await recoverMilliseconds(), amount({ short: 4, long: 6 }))) {
     await using recover = startUblk("recover", "0");
     await Bun.sleep(moment);
     recover.kill("SIGKILL");
@@ -77,7 +81,7 @@ test("the starting server killed at any moment", async () => {
   await using device = await TestDevice.add("null", "-n0", "-q2");
   const whole = await recoverMilliseconds();
   // Where the kernel does not forgive, only moments before it has asked for the device.
-  for (const moment of moments(forgives ? whole / 2 : whole / 10, 8)) {
+  for (const moment of moments(forgives ? whole / 2 : whole / 10, amount({ short: 5, long: 8 }))) {
     await until("the killed server is gone", () => daemonPids().length === 0);
     await using recover = startUblk("recover", "0");
     await until("the new one", () => daemonPids().length > 0 || !recover.running);

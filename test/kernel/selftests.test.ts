@@ -3,6 +3,7 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 
+import { isLong } from "../support/long.ts";
 import { Scripts } from "../support/selftests/scripts.ts";
 import theirs from "../support/selftests/theirs.json";
 
@@ -20,7 +21,7 @@ const TIMEOUT_MS = 1_200_000;
 let scripts: Scripts;
 
 beforeAll(async () => {
-  scripts = await Scripts.open("ublk-bun");
+  scripts = await Scripts.open("ublk-bun", { isShort: !isLong });
 });
 
 afterAll(() => scripts[Symbol.asyncDispose]());

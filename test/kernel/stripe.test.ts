@@ -49,7 +49,7 @@ for (const mode of await dataModes()) {
     const words = ["--chunk-size=4KiB", "-q4", "--io-buf-size=1M", mode];
     await using device = await TestDevice.add("stripe", "-n0", ...words, ...three.words);
     expect((await device.report()).sizeBytes).toBe(3 * (8 * MIB + 4096));
-    await verifyMixed(device.path, 4);
+    await verifyMixed(device.path);
     await expectLayout(device.path, three.files, 4 * KIB);
   });
 }
@@ -58,7 +58,7 @@ test("two members and the default chunk, buffered too", async () => {
   for (const words of [[], ["--buffered-io"], ["--chunk-size=512KiB"]]) {
     using two = members(2, 12 * MIB);
     await using device = await TestDevice.add("stripe", "-n0", "-q2", ...words, ...two.words);
-    await verifyMixed(device.path, 2);
+    await verifyMixed(device.path);
     const chunkBytes = words[0] === "--chunk-size=512KiB" ? 512 * KIB : 64 * KIB;
     await expectLayout(device.path, two.files, chunkBytes);
   }
@@ -68,7 +68,7 @@ test("verified writes go on through kills and recoveries", async () => {
   using four = members(4, 6 * MIB);
   const words = ["-q2", "--chunk-size=16KiB", ...four.words];
   await using device = await TestDevice.add("stripe", "-n0", ...words);
-  await verifyThroughKills(device, 4);
+  await verifyThroughKills(device);
   await expectLayout(device.path, four.files, 16 * KIB);
 });
 

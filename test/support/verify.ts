@@ -3,6 +3,7 @@
 import { expect } from "bun:test";
 
 import { inFlight, killNow, start } from "./crash.ts";
+import { amount } from "./long.ts";
 import { hasFeature, runOk, type TestDevice, ublkOk, until } from "./program.ts";
 
 /** The options of every data mode that the running kernel has. */
@@ -27,14 +28,16 @@ const COMMON = `fio --name=verify --ioengine=libaio --direct=1 --rw=randwrite --
   --verify_fatal=1 --verify_state_save=0 --output-format=json`.split(/\s+/);
 
 /** Random writes of 512 bytes to 1 MiB at depth 128, then reads that compare. */
-export async function verifyMixed(path: string, ioMib: number): Promise<void> {
+export async function verifyMixed(path: string): Promise<void> {
+  const ioMib = amount({ short: 2, long: 8 });
   const words = `--filename=${path} --iodepth=128 --io_size=${ioMib}m --verify_interval=512
     --bssplit=512/25:1536/15:4k/25:13k/15:64k/12:256k/6:1m/2`;
   expectNoErrors(await runOk(...COMMON, ...words.split(/\s+/)), (ioMib / 2) * 1024);
 }
 
 /** The same in pieces of 4 KiB to 128 KiB, while the server is killed and its disk recovered. */
-export async function verifyThroughKills(device: TestDevice, kills: number): Promise<void> {
+export async function verifyThroughKills(device: TestDevice): Promise<void> {
+  const kills = amount({ short: 3, long: 4 });
   // Its pauses make it last while the disk is served, so that it cannot end before the kills do.
   const words = `--filename=${device.path} --iodepth=32 --bssplit=4k/70:20k/20:128k/10
     --verify_interval=4096 --thinktime=30ms --thinktime_blocks=16`;

@@ -45,15 +45,26 @@ const CLEANUP_SECONDS_MAX = 60;
  */
 const TRIES: Readonly<Record<string, number>> = { generic_06: 3 };
 
+/**
+ * In front of fio, where little is enough: each job moves this much and verifies all of it, of the 256 or
+ * 512 MiB that a script says. The device keeps its size, so places all over it are written.
+ */
+const SHORT_FIO = `#!/bin/sh
+PATH=\${PATH#*:}; exec fio "$@" --io_size=64M
+`;
+
 /** The folder; its scope's end undoes it all. */
 export class Scripts implements AsyncDisposable {
   readonly #scratch: Scratch;
+  readonly #path: string;
 
-  private constructor(scratch: Scratch) {
+  private constructor(scratch: Scratch, path: string) {
     this.#scratch = scratch;
+    this.#path = path;
   }
 
-  static async open(server: Server): Promise<Scripts> {
+  /** `isShort`: see SHORT_FIO; the scripts themselves are the kernel's in any case. */
+  static async open(server: Server, { isShort = false } = {}): Promise<Scripts> {
     const theirs = await selftests();
     // A real file system: their backing files want direct I/O and holes.
     const mkfs = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,nodiscard"];
@@ -66,7 +77,12 @@ export class Scripts implements AsyncDisposable {
     cpSync(join(theirs, "trace"), join(scratch.folder, "trace"), { recursive: true });
     const kublk = server === "kublk" ? join(theirs, "kublk") : SHIM;
     symlinkSync(kublk, join(scratch.folder, "kublk"));
-    return new Scripts(scratch);
+    const path = process.env["PATH"] ?? "";
+    if (!isShort) return new Scripts(scratch, path);
+    const short = join(scratch.folder, "short");
+    mkdirSync(short);
+    writeFileSync(join(short, "fio"), SHORT_FIO, { mode: 0o755 });
+    return new Scripts(scratch, `${short}:${path}`);
   }
 
   /** Such as "null_01", in order. */
@@ -102,7 +118,7 @@ export class Scripts implements AsyncDisposable {
     const words = ["timeout", "-s", "KILL", String(SCRIPT_SECONDS_MAX), `./test_${name}.sh`];
     const child = Bun.spawn(["setsid", ...words], {
       cwd: this.#scratch.folder,
-      env: { ...process.env, UBLK_BUN_PROGRAM: program },
+      env: { ...process.env, PATH: this.#path, UBLK_BUN_PROGRAM: program },
       stdio: ["ignore", output, output],
     });
     const exitCode = await child.exited;
