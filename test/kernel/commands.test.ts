@@ -121,7 +121,9 @@ test("a device whose server was killed can be deleted as it is", async () => {
 
 test("JSON has the documented fields", async () => {
   await using device = await TestDevice.add("null", "-n0", "--size=1GiB", "--recovery=queue");
-  expect(await device.report()).toEqual({
+  const listed = await device.listed();
+  expect(await device.report()).toEqual(listed);
+  expect(listed).toEqual({
     id: 0,
     path: "/dev/ublkb0",
     charPath: "/dev/ublkc0",

@@ -140,7 +140,7 @@ test("SIGTERM while the disk is open is refused in the log; a second one lets go
     holder.kill();
     await holder.exited;
   }
-  expect((await device.report()).state).toBe("QUIESCED");
+  await device.untilState("QUIESCED");
   await ublkOk("recover", "0");
   await read(device.path);
   expect(await device.report()).toMatchObject({ state: "LIVE", restarts: 1 });

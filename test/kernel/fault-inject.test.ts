@@ -134,10 +134,10 @@ test.skipIf(!forgives)(
     const died = await ublk("recover", "0", "--die_during_fetch", "1");
     expect(died.stderr).toContain("died while it was starting: SIGKILL");
     expect(died.exitCode).toBe(1);
-    expect((await device.report()).state).toBe("QUIESCED");
+    await device.untilState("QUIESCED");
     const inFront = await ublk("recover", "0", "--die_during_fetch", "1", "--foreground");
     expect(inFront.exitCode).toBe(137);
-    expect((await device.report()).state).toBe("QUIESCED");
+    await device.untilState("QUIESCED");
     await ublkOk("recover", "0", "--quiet");
     await readBlock(device.path);
     expect((await device.report()).state).toBe("LIVE");

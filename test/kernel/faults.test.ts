@@ -48,8 +48,8 @@ function request(device: TestDevice, block: number, cpu?: number) {
 
 /** Its server is gone, its disk waits; a read sent now is answered by the next server. */
 async function expectRecoverable(device: TestDevice): Promise<void> {
-  const { state, serverPid } = await device.report();
-  expect({ state, serverPid }).toEqual({ state: "QUIESCED", serverPid: null });
+  await device.untilState("QUIESCED");
+  expect((await device.report()).serverPid).toBeNull();
   using held = request(device, 5);
   await ublkOk("recover", "0", "--quiet");
   expect((await held.ended).exitCode).toBe(0);

@@ -32,7 +32,7 @@ test("add returns when the disk can be read; text, JSON, sysfs and kublk agree",
   expect(text).toContain("target null");
   expect(text).toContain("recovery reissue restarts 0");
 
-  const report = await device.report();
+  const report = await device.listed();
   expect(theirs[1]).toContain(`daemon pid ${report.serverPid} `);
   expect(theirs[1]).toEndWith(`state ${report.state}`);
   expect(theirs[1]).toContain(`flags ${report.flagsHex} `);

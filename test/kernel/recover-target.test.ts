@@ -82,7 +82,7 @@ test("another tool's device needs --force", async () => {
   await runOk(kublk, ..."add -t null -n 0 -q 1 -r 1".split(" "));
   await using device = new TestDevice(0);
   await device.killServer();
-  await until("QUIESCED", async () => (await device.report()).state === "QUIESCED");
+  await device.untilState("QUIESCED");
   const { exitCode, stderr } = await ublk("recover", "0", "--target=null");
   expect(stderr).toContain("Device 0 is not ours: another tool made it");
   expect(stderr).toContain("--force");

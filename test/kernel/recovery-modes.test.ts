@@ -101,7 +101,7 @@ test("none: both fail, the disk goes away, and only del is left", async () => {
   await until("the disk is gone", () => !existsSync(device.path));
   const later = await start(...ddWords(device.path, OTHER_BLOCK)).ended;
   expect(later.stderr).toContain("No such file");
-  expect((await device.report()).state).toBe("DEAD");
+  await device.untilState("DEAD");
   expect((await ublk("recover", "0")).exitCode).toBe(6);
   await ublkOk("del", "0");
 });

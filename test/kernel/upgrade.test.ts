@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 
-import { ddWords, inFlight, readBlock, recordText, start } from "../support/crash.ts";
+import { ddWords, inFlight, killNow, readBlock, recordText, start } from "../support/crash.ts";
 import {
   hasFeature,
   leftovers,
@@ -195,7 +195,7 @@ test("a queue whose every request is with the server: its death is noticed withi
   await until("the stuck request", () => inFlight(0) === 1);
   const timeout = readFileSync("/sys/block/ublkb0/queue/io_timeout", "utf8").trim();
   expect(timeout).toBe((await hasFeature("QUIESCE")) ? "30000" : "1000");
-  await device.killServer();
+  killNow(0);
   await until("QUIESCED", async () => (await device.report()).state === "QUIESCED", 15_000);
   expect(stuck.running).toBeTrue();
   await device[Symbol.asyncDispose]();

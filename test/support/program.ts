@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { resolve } from "node:path";
 
 import type { DeviceReport } from "../../src/device/inspect.ts";
+import { askFeatures, askReport } from "./ask.ts";
 
 export type { DeviceReport };
 
@@ -92,7 +93,13 @@ export class TestDevice implements AsyncDisposable {
     return new TestDevice(report.id);
   }
 
-  async report(): Promise<DeviceReport> {
+  /** What is known of it; `listed` asks the executable. */
+  report(): Promise<DeviceReport> {
+    return askReport(this.id);
+  }
+
+  /** `ublk-bun list ID --json`. */
+  async listed(): Promise<DeviceReport> {
     const [report] = JSON.parse(await ublkOk("list", String(this.id), "--json"));
     return report as DeviceReport;
   }
@@ -117,13 +124,17 @@ export class TestDevice implements AsyncDisposable {
   /** kill -9, and wait until the kernel has noticed. */
   async killServer(): Promise<void> {
     process.kill(await this.serverPid(), "SIGKILL");
-    await until("the server is gone", async () => (await this.report()).serverPid === null);
+    await until("the server is gone", async () => {
+      const { state, serverPid } = await this.report();
+      return state !== "LIVE" && serverPid === null;
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     // A server that does not answer would make every other way of removing the device wait for it.
     for (const pid of serverPids(this.id)) process.kill(pid, "SIGKILL");
-    await ublk("del", String(this.id), "--force");
+    const traces = [`/sys/class/ublk-char/ublkc${this.id}`, `/run/ublk-bun/${this.id}.json`];
+    if (traces.some((path) => existsSync(path))) await ublk("del", String(this.id), "--force");
   }
 }
 
@@ -150,8 +161,7 @@ function holds(pid: number, path: string): boolean {
 
 /** The running kernel's driver knows this UBLK_F bit. */
 export async function hasFeature(name: string): Promise<boolean> {
-  const { names } = JSON.parse(await ublkOk("features", "--json")) as { names: string[] };
-  return names.includes(name);
+  return (await askFeatures()).includes(name);
 }
 
 /** Every device there is, whoever's: "ublkc0". */
