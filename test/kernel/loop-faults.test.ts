@@ -4,7 +4,7 @@ import { afterAll, afterEach, expect, test } from "bun:test";
 import { readFileSync, renameSync, truncateSync } from "node:fs";
 
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
-import { LoopDevice, Scratch } from "../support/scratch.ts";
+import { FaultyDevice, LoopDevice, Scratch } from "../support/scratch.ts";
 
 const MIB = 1024 ** 2;
 
@@ -67,22 +67,14 @@ test("no space left below: ENOSPC at the application, the disk serves on", async
 
 test("I/O errors below are I/O errors above, and the disk serves on", async () => {
   await using backing = await LoopDevice.attach(8 * MIB);
-  await runOk("/sbin/modprobe", "dm-mod");
-  const table = `0 8192 linear ${backing.path} 0\n8192 8192 error\n`;
-  await runOk("sh", "-c", `printf '${table.replaceAll("\n", "\\n")}' | dmsetup create faulty`);
-  // A guest has no udev to make the node.
-  await runOk("dmsetup", "mknodes", "faulty");
-  try {
-    await using device = await TestDevice.add("loop", "-f", "/dev/mapper/faulty");
-    const pid = await device.serverPid();
-    for (const direction of ["read", "write"] as const) {
-      expect((await dd(device.path, 5, direction)).stderr).toContain("Input/output error");
-      expect((await dd(device.path, 1, direction)).exitCode).toBe(0);
-    }
-    expect(await device.serverPid()).toBe(pid);
-  } finally {
-    await runOk("dmsetup", "remove", "--retry", "faulty");
+  await using faulty = await FaultyDevice.over(backing.path, 8 * MIB);
+  await using device = await TestDevice.add("loop", "-f", faulty.path);
+  const pid = await device.serverPid();
+  for (const direction of ["read", "write"] as const) {
+    expect((await dd(device.path, 5, direction)).stderr).toContain("Input/output error");
+    expect((await dd(device.path, 1, direction)).exitCode).toBe(0);
   }
+  expect(await device.serverPid()).toBe(pid);
 });
 
 test("recover after kill -9 serves what was written; without its backing it says so and changes nothing", async () => {

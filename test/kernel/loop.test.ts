@@ -1,7 +1,7 @@
 // loop on a real kernel: what is written is in the file, whichever way the data travels.
 
 import { afterAll, afterEach, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmdirSync, rmSync, statSync } from "node:fs";
 
 import { hasFeature, leftovers, run, runOk, TestDevice } from "../support/program.ts";
 import { LoopDevice, Scratch } from "../support/scratch.ts";
@@ -57,7 +57,7 @@ for (const mode of modes) {
   });
 }
 
-for (const [mkfs, fsck] of [
+const fileSystems = [
   [
     ["mkfs.ext4", "-q"],
     ["fsck.ext4", "-fn"],
@@ -66,30 +66,49 @@ for (const [mkfs, fsck] of [
     ["mkfs.xfs", "-q"],
     ["xfs_repair", "-n"],
   ],
-] as const) {
+] as const;
+
+async function mounted(path: string, folder: string, work: () => unknown): Promise<void> {
+  await runOk("mount", path, folder);
+  try {
+    await work();
+  } finally {
+    await runOk("umount", folder);
+  }
+}
+
+for (const [mkfs, fsck] of fileSystems) {
   test(`${mkfs[0]}: a thousand files are kept, and fstrim gives their space back to the file`, async () => {
     const file = scratch.file("disk", 320 * MIB);
     const folder = mkdtempSync("/tmp/ublk-bun-mounted-");
     await using device = await TestDevice.add("loop", "-f", file);
     await runOk(...mkfs, device.path);
-    await runOk("mount", device.path, folder);
-    try {
-      writeThousandFiles(folder);
-      await runOk("umount", folder);
-      await runOk(...fsck, device.path);
-      await runOk("mount", device.path, folder);
+    await mounted(device.path, folder, () => writeThousandFiles(folder));
+    await runOk(...fsck, device.path);
+    await mounted(device.path, folder, async () => {
       expect(wrongFiles(folder)).toEqual([]);
       const before = used(file);
       rmSync(`${folder}/files`, { recursive: true });
       await runOk("sync", "-f", folder);
       await runOk("fstrim", folder);
       expect(used(file)).toBeLessThan(before - 4 * MIB);
-    } finally {
-      await runOk("umount", folder);
-    }
+    });
     await runOk(...fsck, device.path);
     rmSync(file);
-    rmSync(folder, { recursive: true });
+    rmdirSync(folder);
+  });
+}
+
+for (const [mkfs, fsck] of fileSystems) {
+  test(`${mkfs[0]} over a block device: a thousand files are kept`, async () => {
+    await using backing = await LoopDevice.attach(320 * MIB);
+    const folder = mkdtempSync("/tmp/ublk-bun-mounted-");
+    await using device = await TestDevice.add("loop", "-f", backing.path);
+    await runOk(...mkfs, device.path);
+    await mounted(device.path, folder, () => writeThousandFiles(folder));
+    await runOk(...fsck, device.path);
+    await mounted(device.path, folder, () => expect(wrongFiles(folder)).toEqual([]));
+    rmdirSync(folder);
   });
 }
 

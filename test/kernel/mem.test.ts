@@ -1,9 +1,9 @@
 // The RAM disk on a real kernel: its data outlives its server, and nothing of it outlives the device.
 
 import { afterEach, expect, test } from "bun:test";
-import { readdirSync, statSync, unlinkSync } from "node:fs";
+import { readdirSync, rmSync, statSync, unlinkSync } from "node:fs";
 
-import { leftovers, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
+import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 import { dataModes, verifyMixed, verifyThroughKills } from "../support/verify.ts";
 
 const MIB = 1024 ** 2;
@@ -96,6 +96,34 @@ test("memory that somebody removed: recover says so, makes none, and changes not
   expect(memory()).toEqual([]);
   expect((await device.report()).state).toBe("QUIESCED");
   await ublkOk("del", "0", "--force");
+});
+
+test("no memory left: ENOSPC at the application, what is written stays, the disk serves on", async () => {
+  // Ours alone for the moment: 16 MiB, of which 12 are taken.
+  await runOk("mount", "-t", "tmpfs", "-o", "size=16M", "tmpfs", "/dev/shm");
+  try {
+    await runOk("fallocate", "-l", "12M", "/dev/shm/other");
+    const added = await ublk("add", "mem", "-n0", "--size=8MiB", "-q2");
+    await using device = new TestDevice(0);
+    expect(added.exitCode).toBe(0);
+    expect(added.stderr).toContain("/dev/shm has room for 4 MiB now: writes beyond that fail");
+    const pid = await device.serverPid();
+    const dd = (...words: string[]) =>
+      run(["dd", "if=/dev/urandom", `of=${device.path}`, "bs=1M", ...words]);
+    expect((await dd("count=2", "oflag=direct")).exitCode).toBe(0);
+    const before = await runOk("sha256sum", device.path);
+    const full = await dd("count=6", "seek=2", "oflag=direct");
+    expect(full.stderr).toContain("No space left on device");
+    // What is in the page cache fails when it is written: fsync tells.
+    expect((await dd("count=2", "seek=6", "conv=fsync")).exitCode).toBe(1);
+    await runOk("blkdiscard", "-o", String(2 * MIB), "-l", String(6 * MIB), device.path);
+    expect(await runOk("sha256sum", device.path)).toBe(before);
+    rmSync("/dev/shm/other");
+    expect((await dd("count=6", "seek=2", "oflag=direct")).exitCode).toBe(0);
+    expect(await device.serverPid()).toBe(pid);
+  } finally {
+    await runOk("umount", "/dev/shm");
+  }
 });
 
 test("without --size it is a usage error", async () => {

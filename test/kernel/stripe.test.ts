@@ -4,7 +4,7 @@ import { afterAll, afterEach, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmdirSync, statSync, truncateSync, unlinkSync } from "node:fs";
 
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
-import { LoopDevice, Scratch } from "../support/scratch.ts";
+import { FaultyDevice, LoopDevice, Scratch } from "../support/scratch.ts";
 import { writeThousandFiles, wrongFiles } from "../support/thousand-files.ts";
 import { dataModes, verifyMixed, verifyThroughKills } from "../support/verify.ts";
 
@@ -159,6 +159,31 @@ test("a member that shrinks: EIO where it is missing, data where it is not, the 
   expect(failed.stderr).toContain("Input/output error");
   expect(failed.exitCode).toBe(1);
   expect((await device.report()).state).toBe("LIVE");
+});
+
+test("I/O errors below one member: EIO where it is hit, the rest goes on, so does the server", async () => {
+  await using one = await LoopDevice.attach(8 * MIB);
+  await using two = await LoopDevice.attach(8 * MIB);
+  await using faulty = await FaultyDevice.over(two.path, 8 * MIB);
+  const words = ["-n0", "-f", one.path, "-f", faulty.path];
+  await using device = await TestDevice.add("stripe", ...words);
+  const pid = await device.serverPid();
+  const dd = async (kib: number, from: number, direction: "read" | "write") => {
+    const files =
+      direction === "read"
+        ? [`if=${device.path}`, "of=/dev/null", `skip=${from}`, "iflag=direct"]
+        : ["if=/dev/urandom", `of=${device.path}`, `seek=${from}`, "oflag=direct"];
+    const { exitCode, stderr } = await run(["dd", ...files, `bs=${kib}k`, "count=1"]);
+    return `${exitCode} ${/Input\/output error/.exec(stderr)?.[0] ?? ""}`;
+  };
+  for (const direction of ["read", "write"] as const) {
+    // Chunks of 64 KiB by turns: from 8 MiB on the odd ones lie in the faulty half of the second member.
+    expect(await dd(64, 128, direction)).toBe("0 ");
+    expect(await dd(64, 129, direction)).toBe("1 Input/output error");
+    expect(await dd(512, 16, direction)).toBe("1 Input/output error");
+    expect(await dd(512, 0, direction)).toBe("0 ");
+  }
+  expect(await device.serverPid()).toBe(pid);
 });
 
 test("what makes no stripe is refused, and nothing is left of it", async () => {

@@ -70,3 +70,25 @@ export class LoopDevice implements AsyncDisposable {
     rmSync(this.#home, { recursive: true });
   }
 }
+
+/** A block device over another one, whose second half fails with I/O errors. */
+export class FaultyDevice implements AsyncDisposable {
+  readonly path = "/dev/mapper/faulty";
+
+  private constructor() {}
+
+  /** `sizeBytes` of `below`, the first half of it without fault. */
+  static async over(below: string, sizeBytes: number): Promise<FaultyDevice> {
+    const half = sizeBytes / 2 / 512;
+    await runOk("/sbin/modprobe", "dm-mod");
+    const table = `0 ${half} linear ${below} 0\\n${half} ${half} error\\n`;
+    await runOk("sh", "-c", `printf '${table}' | dmsetup create faulty`);
+    // A guest has no udev to make the node.
+    await runOk("dmsetup", "mknodes", "faulty");
+    return new FaultyDevice();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await runOk("dmsetup", "remove", "--retry", "faulty");
+  }
+}
