@@ -20,20 +20,38 @@ export async function deleteAll(
   onOutcome: (deletion: Deletion) => void,
 ): Promise<ExitCode> {
   let exitCode: ExitCode = EXIT.ok;
-  for (const id of await idsToDelete(options)) {
-    try {
-      await deleteDevice(id, options);
-      onOutcome({ id, deleted: true, error: null });
-    } catch (error) {
-      if (!(error instanceof UblkError)) throw error;
+  const failed = (id: number, error: UblkError) => {
+    const hint = error.hint === undefined ? "" : ` (${error.hint})`;
+    onOutcome({ id, deleted: false, error: `${error.message}${hint}` });
+    if (exitCode === EXIT.ok) exitCode = error.exitCode;
+  };
+  let ids = await idsToDelete(options);
+  for (;;) {
+    const busy = new Map<number, UblkError>();
+    for (const id of ids) {
+      const error = await tryDelete(id, options);
+      if (error === undefined) onOutcome({ id, deleted: true, error: null });
+      else if (error.exitCode === EXIT.busy) busy.set(id, error);
       // Somebody else was quicker: gone is gone.
-      if (error.exitCode === EXIT.noDevice) continue;
-      const hint = error.hint === undefined ? "" : ` (${error.hint})`;
-      onOutcome({ id, deleted: false, error: `${error.message}${hint}` });
-      if (exitCode === EXIT.ok) exitCode = error.exitCode;
+      else if (error.exitCode !== EXIT.noDevice) failed(id, error);
+    }
+    // One disk may lie on another, which can go once the first has gone.
+    if (busy.size < ids.length) ids = [...busy.keys()];
+    else {
+      for (const [id, error] of busy) failed(id, error);
+      return exitCode;
     }
   }
-  return exitCode;
+}
+
+async function tryDelete(id: number, options: DeleteOptions): Promise<UblkError | undefined> {
+  try {
+    await deleteDevice(id, options);
+    return undefined;
+  } catch (error) {
+    if (error instanceof UblkError) return error;
+    throw error;
+  }
 }
 
 /** Devices with a record of ours, and records whose device is gone; with --force, every device. */

@@ -39,6 +39,14 @@ test("del -a leaves another tool's device alone; with --force it goes too", asyn
   expect(await ublkOk("del", "-a", "--force")).toBe("/dev/ublkb0 is deleted\n");
 });
 
+test("del -a: a disk goes after the one that lies on it", async () => {
+  await using below = await TestDevice.add("mem", "-n0", "--size=1MiB");
+  await using above = await TestDevice.add("loop", "-n1", "-f", below.path);
+  expect((await ublk("stop", "0")).stderr).toContain(`open in pid ${await above.serverPid()}`);
+  expect(await ublkOk("del", "-a")).toBe("/dev/ublkb1 is deleted\n/dev/ublkb0 is deleted\n");
+  expect(leftovers()).toEqual([]);
+});
+
 test("del --async returns without waiting; the device goes", async () => {
   await ublkOk("add", "null", "-n0");
   expect(JSON.parse(await ublkOk("del", "0", "--async", "--json"))).toEqual({
