@@ -10,8 +10,10 @@ import { parseArgs } from "citty";
 import { LocalQueue } from "../src/check/local-queue.ts";
 import { strictWords } from "../src/cli/strict.ts";
 import { toParams } from "../src/device/params.ts";
+import { RWF } from "../src/ffi/block.ts";
 import { ERRNO } from "../src/ffi/errno.ts";
-import { UBLK_IO_OP } from "../src/ffi/ublk.ts";
+import { UBLK_IO_F, UBLK_IO_OP } from "../src/ffi/ublk.ts";
+import { KIND } from "../src/queue/tag.ts";
 import type { Backing, Spec, Target } from "../src/target.ts";
 import { findTarget, targets } from "../src/targets/index.ts";
 import { FakeQueue, type Request } from "./support/fake-queue.ts";
@@ -200,6 +202,38 @@ for (const target of targets.filter(({ data }) => data === "transfer")) {
       expect(Buffer.compare(found, new Uint8Array(lengthBytes).fill(3))).toBe(0);
     }
   });
+
+  // user-copy moves between memory and file as copy does; here there is no device to copy from.
+  test.each(["copy", "get-data", "zero-copy", "auto-zc", "auto-zc-fallback"] as const)(
+    `${target.name}, %s: a FUA write is durable when it is answered, and so is its rest`,
+    async (mode) => {
+      await using it = new Case(target);
+      await using backing = await it.open();
+      const { geometry, facts, fds } = backing;
+      // Without a cache no FUA is ever asked for.
+      if (!geometry.volatileCache) return expect(geometry.fua).toBe(false);
+      const fake = new FakeQueue({ id: 0, depth: 1, mode });
+      fake.prime(target.serve(it.spec, { facts, fds, queue: fake.queue }));
+      const request = { op: UBLK_IO_OP.WRITE, offsetBytes: 0, lengthBytes: 4096 };
+      const moved = () => fake.words().filter((words) => words[9] === KIND.target);
+      for (const [flags, rwFlags] of [
+        [UBLK_IO_F.FUA, RWF.DSYNC],
+        [0, 0],
+      ] as const) {
+        fake.deliver(0, { ...request, flags });
+        const [first] = moved();
+        expect(first![7]).toBe(rwFlags);
+        fake.queue.onCompletion(first![8]!, KIND.target, 1024, 0);
+        const [rest] = moved();
+        expect(rest![6]).toBe(4096 - 1024);
+        expect(rest![7]).toBe(rwFlags);
+        fake.queue.onCompletion(rest![8]!, KIND.target, 4096 - 1024, 0);
+        expect(fake.submitted().at(-1)).toMatchObject({ operation: "commit", result: 4096 });
+      }
+      fake.deliver(0, { ...request, op: UBLK_IO_OP.READ, flags: UBLK_IO_F.FUA });
+      expect(moved()[0]![7]).toBe(0);
+    },
+  );
 
   test(`${target.name}: what has shrunk below it is an I/O error, never old memory`, async () => {
     await using it = new Case(target);

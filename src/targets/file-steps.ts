@@ -18,9 +18,6 @@ export const STEP = {
   zero: 5,
 } as const;
 
-/** A backing that says "again" for ever is broken. */
-export const TRIES_MAX = 100;
-
 const PUNCH = FALLOC_FL.PUNCH_HOLE | FALLOC_FL.KEEP_SIZE;
 const ZERO = FALLOC_FL.ZERO_RANGE | FALLOC_FL.KEEP_SIZE;
 const ADDR = io_uring_sqe.at.addr >> 2;

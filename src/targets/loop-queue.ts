@@ -6,7 +6,8 @@ import { UBLK_IO_F, UBLK_IO_OP } from "../ffi/ublk.ts";
 import { IOSQE } from "../ffi/uring.ts";
 import { addFlags, setRwFlags } from "../ring/ops.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
-import { prepStep, STEP, TRIES_MAX } from "./file-steps.ts";
+import { prepStep, STEP } from "./file-steps.ts";
+import { NEXT, Parts } from "./parts.ts";
 
 export interface LoopQueueOptions {
   /** For the log. */
@@ -29,61 +30,53 @@ export class LoopQueue implements RingHandler {
   private readonly queue: QueueContext;
   private readonly options: LoopQueueOptions;
   private readonly offsetBytes: number;
-  private readonly blockBytes: number;
-  /** How much of a READ or WRITE is done. */
-  private readonly doneBytes: Int32Array;
-  private readonly tries: Uint8Array;
+  /** A request is one part, its tag's. */
+  private readonly parts: Parts;
   /** Before Linux 6.12 a block device takes no discard through the ring. */
   private hasDiscardCommand: boolean;
-  private isShrinkNoted = false;
 
   constructor(queue: QueueContext, options: LoopQueueOptions) {
     this.queue = queue;
     this.options = options;
     this.offsetBytes = options.offsetBytes;
-    this.blockBytes = options.blockBytes;
-    this.doneBytes = new Int32Array(queue.depth);
-    this.tries = new Uint8Array(queue.depth);
+    const { file, blockBytes } = options;
+    this.parts = new Parts(queue, { count: queue.depth, blockBytes, fileOf: () => file });
     this.hasDiscardCommand = options.isDevice;
   }
 
   start(tag: number): void {
     const op = this.queue.op(tag);
-    this.tries[tag] = 0;
-    if (op === UBLK_IO_OP.READ) {
-      this.doneBytes[tag] = 0;
-      return this.move(tag);
-    }
+    this.parts.begin(tag);
+    if (op === UBLK_IO_OP.READ) return this.move(tag);
     if (op === UBLK_IO_OP.FLUSH) return this.step(tag, STEP.sync);
     if (this.options.readOnly) return this.queue.complete(tag, -ERRNO.EROFS);
-    if (op === UBLK_IO_OP.WRITE) {
-      this.doneBytes[tag] = 0;
-      return this.move(tag);
-    }
+    if (op === UBLK_IO_OP.WRITE) return this.move(tag);
     if (op === UBLK_IO_OP.DISCARD && this.options.canDiscard) return this.discard(tag);
     if (op === UBLK_IO_OP.WRITE_ZEROES) return this.writeZeroes(tag);
     this.queue.complete(tag, -ERRNO.EOPNOTSUPP);
   }
 
   finish(tag: number, step: number, result: number): void {
-    if (result === -ERRNO.EINTR || result === -ERRNO.EAGAIN) return this.again(tag, step);
     if (step === STEP.move) return this.moved(tag, result);
-    if (result === -ERRNO.EOPNOTSUPP) {
+    const { queue } = this;
+    const next = this.parts.answered(tag, result);
+    if (next === NEXT.again) return this.step(tag, step);
+    if (next === -ERRNO.EOPNOTSUPP) {
       if (step === STEP.discardCommand) {
         this.hasDiscardCommand = false;
         return this.step(tag, STEP.discard);
       }
       if (step === STEP.punch) return this.step(tag, STEP.zero);
     }
-    const isDurable = step === STEP.sync || (this.queue.flags(tag) & UBLK_IO_F.FUA) === 0;
-    if (result >= 0 && !isDurable) return this.step(tag, STEP.sync);
-    this.queue.complete(tag, result < 0 ? result : 0);
+    const isDurable = step === STEP.sync || (queue.flags(tag) & UBLK_IO_F.FUA) === 0;
+    if (next === NEXT.done && !isDurable) return this.step(tag, STEP.sync);
+    queue.complete(tag, next);
   }
 
   /** Reads or writes what is left of the request. */
   private move(tag: number): void {
     const { queue } = this;
-    const done = this.doneBytes[tag]!;
+    const done = this.parts.doneBytes[tag]!;
     const at = queue.ring.sqe();
     const fileOffset = this.offsetBytes + queue.offsetBytes(tag) + done;
     queue.transfer(at, tag, FILE, fileOffset, done, queue.lengthBytes(tag) - done);
@@ -95,30 +88,13 @@ export class LoopQueue implements RingHandler {
 
   private moved(tag: number, result: number): void {
     const { queue } = this;
-    if (result < 0) return queue.complete(tag, result);
     const lengthBytes = queue.lengthBytes(tag);
-    const done = this.doneBytes[tag]! + result;
-    if (done === lengthBytes) return queue.complete(tag, lengthBytes);
-    // Direct I/O goes on at a block's beginning; what is less than a block is done again.
-    const whole = done - (done % this.blockBytes);
-    if (whole === this.doneBytes[tag]!) return this.stuck(tag, result);
-    this.doneBytes[tag] = whole;
-    this.tries[tag] = 0;
-    this.move(tag);
-  }
-
-  /** Not a block more. A read has met the end of a backing that has shrunk; a write, a full one. */
-  private stuck(tag: number, result: number): void {
-    const isRead = this.queue.op(tag) === UBLK_IO_OP.READ;
-    // The next try of a write says why.
-    if (!isRead && result > 0) return this.again(tag, STEP.move);
-    if (isRead && !this.isShrinkNoted) {
-      this.isShrinkNoted = true;
-      const { file } = this.options;
-      this.queue.note(`${file} has shrunk: what is read beyond its end fails with EIO`);
-    }
-    // Never what the memory held before.
-    this.queue.complete(tag, -ERRNO.EIO);
+    // As nearly always.
+    if (result === lengthBytes) return queue.complete(tag, lengthBytes);
+    const isRead = queue.op(tag) === UBLK_IO_OP.READ;
+    const next = this.parts.moved(tag, lengthBytes, result, isRead);
+    if (next === NEXT.again) return this.move(tag);
+    queue.complete(tag, next === NEXT.done ? lengthBytes : next);
   }
 
   private discard(tag: number): void {
@@ -141,17 +117,8 @@ export class LoopQueue implements RingHandler {
     this.send(at, tag, step);
   }
 
-  /** Interrupted, or no memory just now: once more. */
-  private again(tag: number, step: number): void {
-    this.tries[tag] = this.tries[tag]! + 1;
-    if (this.tries[tag]! > TRIES_MAX) return this.queue.complete(tag, -ERRNO.EIO);
-    if (step === STEP.move) this.move(tag);
-    else this.step(tag, step);
-  }
-
   private send(at: number, tag: number, step: number): void {
-    // Where the ring's own attempt came to nothing, a kernel thread may wait.
-    if (this.tries[tag]! > 0) addFlags(this.queue.ring.sqes, at, IOSQE.ASYNC);
+    if (this.parts.mayWait(tag)) addFlags(this.queue.ring.sqes, at, IOSQE.ASYNC);
     this.queue.own(at, tag, step);
   }
 }

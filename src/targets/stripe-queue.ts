@@ -8,7 +8,8 @@ import { UBLK_IO_F, UBLK_IO_OP } from "../ffi/ublk.ts";
 import { IOSQE } from "../ffi/uring.ts";
 import { addFlags, setRwFlags } from "../ring/ops.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
-import { prepStep, STEP, TRIES_MAX } from "./file-steps.ts";
+import { prepStep, STEP } from "./file-steps.ts";
+import { NEXT, Parts } from "./parts.ts";
 import type { StripeLayout } from "./stripe-layout.ts";
 
 export interface StripeQueueOptions {
@@ -39,15 +40,13 @@ export class StripeQueue implements RingHandler {
   private readonly options: StripeQueueOptions;
   private readonly layout: StripeLayout;
   private readonly members: number;
-  private readonly blockBytes: number;
 
   // By tag.
   private readonly outstanding: Uint8Array;
   /** The first error of a request's parts. */
   private readonly errors: Int32Array;
   // By part: tag * members + member.
-  private readonly doneBytes: Int32Array;
-  private readonly tries: Uint8Array;
+  private readonly parts: Parts;
   /** Which vector is a part's first. */
   private readonly vectorAt: Int32Array;
 
@@ -57,22 +56,20 @@ export class StripeQueue implements RingHandler {
   private readonly vectorsPerTag: number;
   /** By member. Before Linux 6.12 a block device takes no discard through the ring. */
   private readonly hasDiscardCommand: boolean[];
-  private isShrinkNoted = false;
 
   constructor(queue: QueueContext, options: StripeQueueOptions) {
     const { layout, maxIoBytes } = options;
     const { members, chunkBytes } = layout;
-    const parts = queue.depth * members;
+    const count = queue.depth * members;
     this.queue = queue;
     this.options = options;
     this.layout = layout;
     this.members = members;
-    this.blockBytes = options.blockBytes;
     this.outstanding = new Uint8Array(queue.depth);
     this.errors = new Int32Array(queue.depth);
-    this.doneBytes = new Int32Array(parts);
-    this.tries = new Uint8Array(parts);
-    this.vectorAt = new Int32Array(parts);
+    const fileOf = (part: number) => options.files[part % members]!;
+    this.parts = new Parts(queue, { count, blockBytes: options.blockBytes, fileOf });
+    this.vectorAt = new Int32Array(count);
     // One that begins inside a chunk ends inside another.
     this.vectorsPerTag = Math.ceil(maxIoBytes / chunkBytes) + 1;
     const memory = mapMemory(queue.depth * this.vectorsPerTag * IOVEC_BYTES, { noReserve: true });
@@ -100,9 +97,10 @@ export class StripeQueue implements RingHandler {
   finish(tag: number, packed: number, result: number): void {
     const member = packed >> STEP_BITS;
     const step = packed & STEP_MASK;
-    if (result === -ERRNO.EINTR || result === -ERRNO.EAGAIN) return this.again(tag, member, step);
     if (step === STEP.move) return this.moved(tag, member, result);
-    if (result === -ERRNO.EOPNOTSUPP) {
+    const next = this.parts.answered(tag * this.members + member, result);
+    if (next === NEXT.again) return this.step(tag, member, step);
+    if (next === -ERRNO.EOPNOTSUPP) {
       if (step === STEP.discardCommand) {
         this.hasDiscardCommand[member] = false;
         return this.step(tag, member, STEP.discard);
@@ -110,8 +108,8 @@ export class StripeQueue implements RingHandler {
       if (step === STEP.punch) return this.step(tag, member, STEP.zero);
     }
     const isDurable = step === STEP.sync || (this.queue.flags(tag) & UBLK_IO_F.FUA) === 0;
-    if (result >= 0 && !isDurable) return this.step(tag, member, STEP.sync);
-    this.ended(tag, result);
+    if (next === NEXT.done && !isDurable) return this.step(tag, member, STEP.sync);
+    this.ended(tag, next);
   }
 
   private moveAll(tag: number): void {
@@ -126,8 +124,7 @@ export class StripeQueue implements RingHandler {
       const part = tag * this.members + member;
       const start = layout.memberOffset(offset, member);
       const end = layout.memberOffset(offset + length, member);
-      this.doneBytes[part] = 0;
-      this.tries[part] = 0;
+      this.parts.begin(part);
       this.vectorAt[part] = vector;
       vector += layout.chunks(start, end - start);
       this.move(tag, member, start, end);
@@ -141,7 +138,7 @@ export class StripeQueue implements RingHandler {
     const count = this.begin(tag, offset, queue.lengthBytes(tag));
     for (let i = 0; i < count; i++) {
       const member = (first + i) % this.members;
-      this.tries[tag * this.members + member] = 0;
+      this.parts.begin(tag * this.members + member);
       const isCommand = step === STEP.discard && this.hasDiscardCommand[member]!;
       this.step(tag, member, isCommand ? STEP.discardCommand : step);
     }
@@ -150,7 +147,7 @@ export class StripeQueue implements RingHandler {
   private syncAll(tag: number): void {
     this.outstanding[tag] = this.members;
     for (let member = 0; member < this.members; member++) {
-      this.tries[tag * this.members + member] = 0;
+      this.parts.begin(tag * this.members + member);
       this.step(tag, member, STEP.sync);
     }
   }
@@ -166,7 +163,7 @@ export class StripeQueue implements RingHandler {
   private move(tag: number, member: number, start: number, end: number): void {
     const { queue, layout } = this;
     const part = tag * this.members + member;
-    const from = start + this.doneBytes[part]!;
+    const from = start + this.parts.doneBytes[part]!;
     const dataOffset = layout.diskOffset(from, member) - queue.offsetBytes(tag);
     const at = queue.ring.sqe();
     if (layout.chunks(from, end - from) === 1) {
@@ -216,46 +213,16 @@ export class StripeQueue implements RingHandler {
   }
 
   private moved(tag: number, member: number, result: number): void {
-    if (result < 0) return this.ended(tag, result);
     const { queue, layout } = this;
-    const part = tag * this.members + member;
     const offset = queue.offsetBytes(tag);
     const start = layout.memberOffset(offset, member);
     const end = layout.memberOffset(offset + queue.lengthBytes(tag), member);
-    const done = this.doneBytes[part]! + result;
-    if (done === end - start) return this.ended(tag, 0);
-    // Direct I/O goes on at a block's beginning; what is less than a block is done again.
-    const whole = done - (done % this.blockBytes);
-    if (whole === this.doneBytes[part]!) return this.stuck(tag, member, result);
-    this.doneBytes[part] = whole;
-    this.tries[part] = 0;
-    this.move(tag, member, start, end);
-  }
-
-  /** Not a block more. A read has met the end of a member that has shrunk; a write, a full one. */
-  private stuck(tag: number, member: number, result: number): void {
-    const isRead = this.queue.op(tag) === UBLK_IO_OP.READ;
-    // The next try of a write says why.
-    if (!isRead && result > 0) return this.again(tag, member, STEP.move);
-    if (isRead && !this.isShrinkNoted) {
-      this.isShrinkNoted = true;
-      const file = this.options.files[member]!;
-      this.queue.note(`${file} has shrunk: what is read beyond its end fails with EIO`);
-    }
-    // Never what the memory held before.
-    this.ended(tag, -ERRNO.EIO);
-  }
-
-  /** Interrupted, or no memory just now: once more. */
-  private again(tag: number, member: number, step: number): void {
-    const part = tag * this.members + member;
-    this.tries[part] = this.tries[part]! + 1;
-    if (this.tries[part]! > TRIES_MAX) return this.ended(tag, -ERRNO.EIO);
-    if (step !== STEP.move) return this.step(tag, member, step);
-    const { queue, layout } = this;
-    const offset = queue.offsetBytes(tag);
-    const start = layout.memberOffset(offset, member);
-    this.move(tag, member, start, layout.memberOffset(offset + queue.lengthBytes(tag), member));
+    // As nearly always.
+    if (result === end - start) return this.ended(tag, NEXT.done);
+    const isRead = queue.op(tag) === UBLK_IO_OP.READ;
+    const next = this.parts.moved(tag * this.members + member, end - start, result, isRead);
+    if (next === NEXT.again) return this.move(tag, member, start, end);
+    this.ended(tag, next);
   }
 
   /** Syncs a member, or does to its range of the request what `step` says. */
@@ -275,8 +242,9 @@ export class StripeQueue implements RingHandler {
 
   private send(at: number, tag: number, member: number, step: number): void {
     const { queue } = this;
-    // Where the ring's own attempt came to nothing, a kernel thread may wait.
-    if (this.tries[tag * this.members + member]! > 0) addFlags(queue.ring.sqes, at, IOSQE.ASYNC);
+    if (this.parts.mayWait(tag * this.members + member)) {
+      addFlags(queue.ring.sqes, at, IOSQE.ASYNC);
+    }
     queue.own(at, tag, step | (member << STEP_BITS));
   }
 
