@@ -203,6 +203,24 @@ for (const target of targets.filter(({ data }) => data === "transfer")) {
     }
   });
 
+  test(`${target.name}: ranges are zeroed, whether their space may go or not, and nothing beside them`, async () => {
+    await using it = new Case(target);
+    await using backing = await it.open();
+    using queue = local(it, backing);
+    expect(backing.geometry.writeZeroes).toBeDefined();
+    const lengthBytes = IO_BUF_BYTES;
+    for (const flags of [0, UBLK_IO_F.NOUNMAP]) {
+      const data = new Uint8Array(lengthBytes).fill(7);
+      expect(queue.answer({ op: UBLK_IO_OP.WRITE, offsetBytes: 0, lengthBytes }, data)).toBe(
+        lengthBytes,
+      );
+      const range = { offsetBytes: 4096 + 512, lengthBytes: lengthBytes - 16384 };
+      expect(queue.answer({ op: UBLK_IO_OP.WRITE_ZEROES, flags, ...range })).toBe(0);
+      data.fill(0, range.offsetBytes, range.offsetBytes + range.lengthBytes);
+      expect(Buffer.compare(queue.read(0, lengthBytes) as Uint8Array, data)).toBe(0);
+    }
+  });
+
   // user-copy moves between memory and file as copy does; here there is no device to copy from.
   test.each(["copy", "get-data", "zero-copy", "auto-zc", "auto-zc-fallback"] as const)(
     `${target.name}, %s: a FUA write is durable when it is answered, and so is its rest`,

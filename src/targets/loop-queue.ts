@@ -6,7 +6,7 @@ import { UBLK_IO_F, UBLK_IO_OP } from "../ffi/ublk.ts";
 import { IOSQE } from "../ffi/uring.ts";
 import { addFlags, setRwFlags } from "../ring/ops.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
-import { prepStep, STEP } from "./file-steps.ts";
+import { prepStep, STEP, stepAfter } from "./file-steps.ts";
 import { NEXT, Parts } from "./parts.ts";
 
 export interface LoopQueueOptions {
@@ -61,13 +61,9 @@ export class LoopQueue implements RingHandler {
     const { queue } = this;
     const next = this.parts.answered(tag, result);
     if (next === NEXT.again) return this.step(tag, step);
-    if (next === -ERRNO.EOPNOTSUPP) {
-      if (step === STEP.discardCommand) {
-        this.hasDiscardCommand = false;
-        return this.step(tag, STEP.discard);
-      }
-      if (step === STEP.punch) return this.step(tag, STEP.zero);
-    }
+    const following = stepAfter(step, next);
+    if (following === STEP.discard) this.hasDiscardCommand = false;
+    if (following !== STEP.none) return this.step(tag, following);
     const isDurable = step === STEP.sync || (queue.flags(tag) & UBLK_IO_F.FUA) === 0;
     if (next === NEXT.done && !isDurable) return this.step(tag, STEP.sync);
     queue.complete(tag, next);

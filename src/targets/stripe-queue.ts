@@ -8,7 +8,7 @@ import { UBLK_IO_F, UBLK_IO_OP } from "../ffi/ublk.ts";
 import { IOSQE } from "../ffi/uring.ts";
 import { addFlags, setRwFlags } from "../ring/ops.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
-import { prepStep, STEP } from "./file-steps.ts";
+import { prepStep, STEP, stepAfter } from "./file-steps.ts";
 import { NEXT, Parts } from "./parts.ts";
 import type { StripeLayout } from "./stripe-layout.ts";
 
@@ -100,13 +100,9 @@ export class StripeQueue implements RingHandler {
     if (step === STEP.move) return this.moved(tag, member, result);
     const next = this.parts.answered(tag * this.members + member, result);
     if (next === NEXT.again) return this.step(tag, member, step);
-    if (next === -ERRNO.EOPNOTSUPP) {
-      if (step === STEP.discardCommand) {
-        this.hasDiscardCommand[member] = false;
-        return this.step(tag, member, STEP.discard);
-      }
-      if (step === STEP.punch) return this.step(tag, member, STEP.zero);
-    }
+    const following = stepAfter(step, next);
+    if (following === STEP.discard) this.hasDiscardCommand[member] = false;
+    if (following !== STEP.none) return this.step(tag, member, following);
     const isDurable = step === STEP.sync || (this.queue.flags(tag) & UBLK_IO_F.FUA) === 0;
     if (next === NEXT.done && !isDurable) return this.step(tag, member, STEP.sync);
     this.ended(tag, next);

@@ -8,7 +8,7 @@ import { parseArgs } from "citty";
 import { LocalQueue } from "../../src/check/local-queue.ts";
 import { strictWords } from "../../src/cli/strict.ts";
 import { UblkError } from "../../src/errors.ts";
-import { UBLK_IO_OP } from "../../src/ffi/ublk.ts";
+import { UBLK_IO_F, UBLK_IO_OP } from "../../src/ffi/ublk.ts";
 import { mem } from "../../src/targets/mem.ts";
 
 const MIB = 1024 ** 2;
@@ -103,6 +103,18 @@ test("discards free memory, and what was there reads as zeroes", async () => {
   expect(statSync(file).size).toBe(8 * MIB);
   expect(local.read(2 * MIB, MIB)).toEqual(new Uint8Array(MIB));
   expect(local.read(6 * MIB, MIB)).toEqual(data);
+});
+
+test("zeroes that must keep their space keep it, although memory cannot be zeroed in place", async () => {
+  const spec = parse("--size=8MiB");
+  await using backing = await mem.open(spec, context);
+  using local = new LocalQueue({ target: mem, spec, backing, depth: 1, ioBufBytes: MIB });
+  const flags = UBLK_IO_F.NOUNMAP;
+  const zeroes = { op: UBLK_IO_OP.WRITE_ZEROES, flags, offsetBytes: MIB, lengthBytes: 4 * MIB };
+  expect(local.answer(zeroes)).toBe(0);
+  expect(statSync(file).blocks * 512).toBe(4 * MIB);
+  expect(local.answer({ ...zeroes, flags: 0 })).toBe(0);
+  expect(statSync(file).blocks * 512).toBe(0);
 });
 
 test("resized, the file has the new size; what was cut off is zeroes when it comes back", async () => {
