@@ -17,7 +17,9 @@ test("added, live, recovering, recovered, stopped, deleted: each once, in order"
   const second = await device.serverPid();
   await ublkOk("stop", "0");
   await ublkOk("del", "0");
-  const events = await eventsOf(0, since);
+  const events = eventsOf(0, since);
+  const lines = (await ublkOk("events", "0", "--since", new Date(since).toISOString())).trim();
+  expect(lines.split("\n").map((line) => JSON.parse(line))).toEqual(events);
   expect(events.map(({ event, pid }) => [event, pid])).toEqual([
     ["added", null],
     ["live", first],
@@ -31,18 +33,32 @@ test("added, live, recovering, recovered, stopped, deleted: each once, in order"
   expect(events[3]).toMatchObject({ pauseFrom: "start" });
 });
 
+test("a server that breaks tells what it dies of", async () => {
+  const since = Date.now();
+  const spec = "fault_inject -n0 --size=1GiB --fault=exit --fault-at=512MiB".split(" ");
+  await using device = await TestDevice.add(...spec);
+  const dd = "dd if=/dev/ublkb0 of=/dev/null bs=4k skip=131072 count=1 iflag=direct".split(" ");
+  const reader = Bun.spawn(dd, { stdio: ["ignore", "ignore", "ignore"] });
+  await device.untilState("QUIESCED");
+  const died = eventsOf(0, since).filter(({ event }) => event === "died");
+  expect(died.length).toBe(1);
+  expect(died[0]!.how).toContain("queue 0");
+  await ublkOk("del", "0", "--force");
+  expect(await reader.exited).toBe(1);
+});
+
 test("a quiesced device is told, and the mark goes with the next server", async () => {
   if (!(await hasFeature("QUIESCE"))) {
     await using device = await TestDevice.add("null", "-n0");
     const since = Date.now();
     expect((await ublk("quiesce", String(device.id))).exitCode).toBe(4);
-    return void expect(await eventsOf(0, since)).toEqual([]);
+    return void expect(eventsOf(0, since)).toEqual([]);
   }
   const since = Date.now();
   await using device = await TestDevice.add("null", "-n0");
   const pid = await device.serverPid();
   await ublkOk("quiesce", "0");
-  expect((await eventsOf(0, since)).at(-1)).toMatchObject({ event: "quiesced", pid });
+  expect(eventsOf(0, since).at(-1)).toMatchObject({ event: "quiesced", pid });
   expect(readFileSync("/run/ublk-bun/0.rest", "utf8")).toBe((await device.report()).identity);
   await ublkOk("recover", "0", "--quiet");
   expect(() => readFileSync("/run/ublk-bun/0.rest")).toThrow();

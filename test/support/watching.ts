@@ -1,8 +1,8 @@
 // `ublk-bun watch` as a test uses it: in the background, and what it has caused as events.
 
-import type { DeviceEvent } from "../../src/device/events.ts";
-import { type Background, startUblk } from "./crash.ts";
-import { ublkOk, until } from "./program.ts";
+import { type DeviceEvent, EventLog, EventReader } from "../../src/device/events.ts";
+import { type Background, inFlight, killNow, readBlock, startUblk } from "./crash.ts";
+import { hasFeature, run, runOk, serverPids, type TestDevice, until } from "./program.ts";
 
 /** Starts watch and waits until it is at work. */
 export async function startWatch(...words: string[]): Promise<Background> {
@@ -21,17 +21,55 @@ export async function endWatch(watch: Background): Promise<void> {
   if (exitCode !== 0) throw new Error(`watch ended with ${exitCode}: ${stderr}`);
 }
 
-/** The events of one device, since `since`. */
-export async function eventsOf(id: number, since = 0): Promise<DeviceEvent[]> {
-  const text = await ublkOk("events", String(id), "--since", new Date(since).toISOString());
-  return text
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as DeviceEvent);
+const isFragile = !(await hasFeature("UPDATE_SIZE"));
+
+const FIO =
+  `fio --name=verify --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=32 --size=8m
+  --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0`.split(/\s+/);
+
+/** fio writes what it can recognise and reads it again, pass after pass, until its `end`. */
+export function keepVerifying({ id, path }: TestDevice) {
+  let isOver = false;
+  const work = (async () => {
+    for (;;) {
+      const { exitCode, stdout, stderr } = await run([...FIO, `--filename=${path}`]);
+      if (exitCode !== 0 || stderr !== "") throw new Error(`fio: ${exitCode} ${stdout}${stderr}`);
+      if (isOver) return;
+    }
+  })();
+  return {
+    /** kill -9 for the server while there are requests. */
+    kill: async (): Promise<number> => {
+      await until("fio's requests", () => inFlight(id) > 0);
+      if (!isFragile) return killNow(id);
+      // Linux 6.12 can crash when a server dies while a request is being given to it: see
+      // docs/troubleshooting.md. What fio sends once the server is gone waits for the next one.
+      await runOk("pkill", "-STOP", "-x", "fio");
+      await until("nothing in flight", () => inFlight(id) === 0);
+      const pid = killNow(id);
+      await runOk("pkill", "-CONT", "-x", "fio");
+      return pid;
+    },
+    end: async () => {
+      isOver = true;
+      await work;
+    },
+  };
 }
 
-export async function untilEvent(name: string, id: number, since: number): Promise<void> {
-  await until(`${name} of device ${id}`, async () =>
-    (await eventsOf(id, since)).some(({ event }) => event === name),
-  );
+/** The events of one device, since `since`; from the file, for a process more is slow in a guest. */
+export function eventsOf(id: number, since = 0): DeviceEvent[] {
+  const log = new EventLog("/run/ublk-bun");
+  using reader = new EventReader(log.path, { fromEnd: false });
+  const events = [...log.older(), ...reader.take()];
+  return events.filter((event) => event.id === id && Date.parse(event.time) >= since);
+}
+
+export const untilEvent = (name: string, id: number, since: number) =>
+  until(`${name} of device ${id}`, () => eventsOf(id, since).some(({ event }) => event === name));
+
+/** Waits until `device` has another server than `pid`, and can be read. */
+export async function untilServedAnew({ id, path }: TestDevice, pid: number): Promise<void> {
+  await until("a new server", () => serverPids(id).some((server) => server !== pid));
+  await readBlock(path);
 }
