@@ -19,6 +19,7 @@ export function formatDetails(device: DeviceDetails): string {
     ...paramTopics(device),
     ["disk used by", words(device.diskHolders)],
     ["char device used by", words(device.charHolders)],
+    ["standby", device.standbyPid === null ? "none" : `pid ${device.standbyPid}`],
     ["record", `${record.path} (${record.state})`],
     ...(device.recorded ? recordTopics(device, device.recorded) : []),
   ];

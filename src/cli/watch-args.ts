@@ -35,6 +35,10 @@ export const watchArgs = {
     valueHint: GIVE_UPS.join("|"),
     default: "keep",
   },
+  standby: {
+    type: "boolean",
+    description: "keep a second server ready for every disk: shorter pauses, more memory",
+  },
 } as const satisfies ArgsDef;
 
 type WatchValues = ParsedArgs<typeof watchArgs>;
@@ -42,6 +46,7 @@ type WatchValues = ParsedArgs<typeof watchArgs>;
 export interface WatchWish {
   readonly policy: RestartPolicy;
   readonly onGiveUp: GiveUp;
+  readonly standby: boolean;
 }
 
 /** Throws UsageError. */
@@ -61,5 +66,5 @@ export function readWatchArgs(args: WatchValues): WatchWish {
   if (policy.windowMs === 0) {
     throw new UsageError("--window 0 would count no restart", "such as --window 2m");
   }
-  return { policy, onGiveUp };
+  return { policy, onGiveUp, standby: args.standby === true };
 }

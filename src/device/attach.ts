@@ -7,6 +7,8 @@ import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { O, open } from "../ffi/libc.ts";
 import { charPath } from "./disk.ts";
 import { describeCharHolders } from "./holders.ts";
+import { serverPid } from "./inspect.ts";
+import type { DeviceRecord, Store } from "./store.ts";
 
 const RETRY_MS = 2;
 /** What is said to be waited for only after this long is not said in the ordinary case. */
@@ -31,6 +33,25 @@ export async function openCharDevice(id: number, options: WaitOptions): Promise<
     options.signal.throwIfAborted();
     await Bun.sleep(RETRY_MS);
   }
+}
+
+/**
+ * For whoever has waited since it read `record`: throws (exit 5) when another server has the device, or
+ * its record says something else by now.
+ */
+export async function assertStillDue(
+  control: Control,
+  store: Store,
+  record: DeviceRecord,
+): Promise<void> {
+  const { id } = record;
+  const pid = serverPid(await control.run(getDevInfo, id, undefined));
+  if (pid < 0 && JSON.stringify(store.load(id)) === JSON.stringify(record)) return;
+  const why = pid < 0 ? "its record has changed" : `pid ${pid} serves it`;
+  throw new UblkError(`Device ${id} is not taken over by its standby: ${why}`, {
+    exitCode: EXIT.busy,
+    hint: "nothing was changed",
+  });
 }
 
 /** The CPU bitmaps of all queues. */

@@ -11,6 +11,7 @@ import { EXIT, messageOf, stackOf, UblkError } from "../errors.ts";
 import { _exit, close, F, fcntl } from "../ffi/libc.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { log, logAsDaemon } from "../log.ts";
+import { assertStillDue } from "./attach.ts";
 import { Device } from "./device.ts";
 import { diskPath, inFlight } from "./disk.ts";
 import { type Job, LOCK_FD, type RecoverJob, type Report, REPORT_FD } from "./job.ts";
@@ -47,6 +48,8 @@ class Daemon {
   #letGoAsked = false;
   #lettingGo = false;
   #succeeded = false;
+  /** Nobody needs us: that is no error. */
+  #dismissed = false;
   /** Set as long as we serve it. */
   #live: DeviceRecord | undefined;
   #signalledAt = Number.NEGATIVE_INFINITY;
@@ -114,13 +117,14 @@ class Daemon {
         await device.add(identity, (id) => this.#claim(id));
         tellAdded(this.#store.events, device.record);
       } else {
-        await this.#recover(device, this.#job);
+        await this.#recover(control, device, this.#job);
       }
       log.info(`live: ${diskPath(device.id)}, pid ${process.pid}, ${device.record.target}`);
       this.#report({ kind: "live", id: device.id });
       return device;
     } catch (error) {
-      log.error(error);
+      if (this.#dismissed) log.info("not needed any more");
+      else log.error(error);
       this.#reportError(error);
       return undefined;
     } finally {
@@ -129,25 +133,33 @@ class Daemon {
   }
 
   /** Both phases; between them, where the job says so, it waits for its moment. */
-  async #recover(device: Device, { role, locked, timeoutMs, record }: RecoverJob): Promise<void> {
+  async #recover(
+    control: Control,
+    device: Device,
+    { role, locked, timeoutMs, record }: RecoverJob,
+  ): Promise<void> {
     const { events } = this.#store;
     if (role === "recover") tellRecovering(events, device.record);
     if (role === "recover") await device.fence();
     await device.prepareRecovery({ isChanged: record !== undefined });
-    if (role === "recover") {
-      await device.takeOver();
-      return tellRecovered(events, device.record, device.takingOverSince);
+    if (role !== "recover") {
+      this.#report({ kind: "ready" });
+      await this.#moment();
     }
-    this.#report({ kind: "ready" });
-    await this.#moment();
-    using lock = locked ? undefined : await this.#store.lockSoon(device.id, "recover", timeoutMs);
+    const isLocked = locked || role === "recover";
+    const { signal } = this.#abort;
+    using lock = isLocked
+      ? undefined
+      : await this.#store.lockSoon(device.id, "recover", timeoutMs, signal);
     void lock;
     if (role === "standby") {
+      await assertStillDue(control, this.#store, device.record);
       tellRecovering(events, device.record);
       await device.fence();
     }
     await device.takeOver();
-    tellRecovered(events, device.record, device.takingOverSince);
+    const isStandby = role === "standby";
+    tellRecovered(events, device.record, { startedAt: device.takingOverSince, isStandby });
   }
 
   /** Resolves when a line comes on stdin. */
@@ -155,9 +167,13 @@ class Daemon {
     const over = Promise.withResolvers<never>();
     const { signal } = this.#abort;
     signal.addEventListener("abort", () => over.reject(signal.reason as Error), { once: true });
+    if (signal.aborted) over.reject(signal.reason as Error);
     const line = Bun.stdin.stream().getReader().read();
+    this.#dismissed = true;
     const { done } = await Promise.race([line, over.promise]);
     if (done) throw new UblkError("Not needed: nothing was changed");
+    this.#dismissed = false;
+    this.#logFile?.follow();
   }
 
   #device(control: Control, liburing: string): Device {

@@ -14,6 +14,7 @@ import { isOurs } from "./identity.ts";
 import { type DeviceReport, inspect } from "./inspect.ts";
 import { type ParamReport, reportParams } from "./param-report.ts";
 import { peek } from "./processes.ts";
+import { standbysOf } from "./standby-processes.ts";
 import type { DeviceRecord, Store } from "./store.ts";
 
 /** A device that does not answer by then is stuck: the rest is worth telling without its parameters. */
@@ -32,6 +33,8 @@ export interface DeviceDetails extends DeviceReport {
   readonly diskHolders: readonly string[];
   /** Who has the char device open: its server, in words. */
   readonly charHolders: readonly string[];
+  /** The process that `watch --standby` keeps ready; null: there is none. */
+  readonly standbyPid: number | null;
   readonly record: {
     readonly path: string;
     /** "another": of an earlier device with the same id. */
@@ -74,6 +77,7 @@ export async function inspectDetails(
     params: await safeParams(id, options),
     diskHolders: diskHolders(id),
     charHolders: charHolders(id).map(namedProcess),
+    standbyPid: standbysOf(id, store.dir)[0] ?? null,
     record: {
       path: store.recordPath(id),
       state: ours ? "ours" : record ? "another" : damaged,

@@ -21,7 +21,7 @@ import { peek } from "./processes.ts";
 export const EVENTS_FILE = "events.ndjson";
 /** The file and its one predecessor together stay below 1 MiB. */
 const FILE_BYTES_MAX = 512 * 1024;
-/** What `last` looks through: some hundred events. */
+/** What `recent` looks through: some hundred events. */
 const TAIL_BYTES = 64 * 1024;
 /** Writers hold the file's lock for less than a millisecond; after this long they do without. */
 const LOCK_LOOKS = 50;
@@ -56,6 +56,8 @@ export interface DeviceEvent {
   readonly pauseMs?: number;
   /** What `pauseMs` counts from: the death that was noticed, or START_USER_RECOVERY. */
   readonly pauseFrom?: "death" | "start";
+  /** recovered: by a standby. */
+  readonly standby?: true;
   /** gave-up: why, and what was done with the device. */
   readonly reason?: string;
   readonly policy?: string;
@@ -88,15 +90,21 @@ export class EventLog {
     return parseEvents(peek(() => readFrom(`${this.path}.1`, 0)) ?? "");
   }
 
-  /** The newest events of one device, oldest first. */
-  recent(id: number): DeviceEvent[] {
-    const texts = [`${this.path}.1`, this.path].map((path) => peek(() => tailOf(path)) ?? "");
-    return texts.flatMap(parseEvents).filter((event) => event.id === id);
+  /** The newest events of one device, newest first; read one by one, for a disk may wait meanwhile. */
+  *recent(id: number): Generator<DeviceEvent> {
+    for (const path of [this.path, `${this.path}.1`]) {
+      const lines = (peek(() => tailOf(path)) ?? "").split("\n");
+      for (const line of lines.toReversed()) {
+        if (line.includes(`"id":${id},`))
+          yield* parseEvents(line).filter((event) => event.id === id);
+      }
+    }
   }
 
   /** The newest event of one device. */
   last(id: number): DeviceEvent | undefined {
-    return this.recent(id).at(-1);
+    for (const event of this.recent(id)) return event;
+    return undefined;
   }
 
   #append(line: string): void {

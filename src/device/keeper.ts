@@ -30,7 +30,9 @@ export interface KeeperOptions {
   readonly look: () => Promise<Standing>;
   /** Resolves when this server is dead; undefined when it is none any more. */
   readonly deathOf: (pid: number) => Promise<Death> | undefined;
-  readonly recover: () => Promise<Recovered>;
+  readonly recover: (record: DeviceRecord) => Promise<Recovered>;
+  /** Told, while there is a server, what another one would have to serve; undefined: none is wanted. */
+  readonly onKept: (record: DeviceRecord | undefined) => void;
   /** Lets the I/O of the device fail, unless somebody serves it again. */
   readonly fail: (how: GiveUp) => Promise<void>;
   /** A server has come or gone. */
@@ -95,15 +97,16 @@ export class Keeper {
   async #handle(standing: Exclude<Standing, { kind: "gone" }>): Promise<void> {
     switch (standing.kind) {
       case "served":
-        return await this.#serve(standing.pid);
+        return await this.#serve(standing);
       case "locked":
         await within(this.#busyMs, this.#poked.promise);
         this.#busyMs = Math.min(2 * this.#busyMs, BUSY_MS_MAX);
         return;
       case "stopped":
-        this.#seeStopped(standing.record);
+        await this.#seeStopped(standing.record);
         return await this.#poked.promise;
       case "resting":
+        this.#options.onKept(undefined);
         this.#setServer(undefined);
         if (this.#kind !== "resting") this.#say("has no server on purpose: it waits for recover");
         return await this.#poked.promise;
@@ -113,7 +116,7 @@ export class Keeper {
   }
 
   /** Waits until the server has died, or somebody has done something. */
-  async #serve(pid: number): Promise<void> {
+  async #serve({ pid, record }: Extract<Standing, { kind: "served" }>): Promise<void> {
     if (this.#server?.pid !== pid) {
       const server = this.#watchServer(pid);
       // Ended since the look: the next one sees more.
@@ -125,6 +128,7 @@ export class Keeper {
       this.#setServer(server);
       this.#say(`(${diskPath(this.#id)}) is watched, its server is pid ${pid}`);
     }
+    this.#options.onKept(record.recovery === "none" ? undefined : record);
     if (this.#server?.death === undefined) await this.#poked.promise;
     if (this.#server?.death === undefined) return;
     this.#limit.served(performance.now() - this.#server.since);
@@ -152,7 +156,7 @@ export class Keeper {
   /** Its server has died, and nobody is at the device. */
   async #orphaned(record: DeviceRecord): Promise<void> {
     if (this.#server) this.#setServer(undefined);
-    this.#tellDeath(record);
+    await this.#tellDeath(record);
     if (record.recovery === "none") {
       // The kernel drops the disk in a moment; there is nothing that could be done.
       await this.#poked.promise;
@@ -180,7 +184,7 @@ export class Keeper {
     this.#limit.began(performance.now());
     const { maxRestarts } = this.#options.policy;
     this.#say(`is being recovered (${this.#limit.count} of ${maxRestarts})`);
-    const { exitCode, serverPid, message } = await this.#options.recover();
+    const { exitCode, serverPid, message } = await this.#options.recover(record);
     const last = this.#options.events.last(this.#id);
     if (exitCode === EXIT.ok || last?.event === "recovered") {
       // It may be dead again already: another death.
@@ -211,6 +215,7 @@ export class Keeper {
     const id = this.#id;
     log.error(`device ${id} (${diskPath(id)}) is given up, ${reason}: ${EPILOGUES[onGiveUp]}`);
     events.add("gave-up", { id, target, reason, policy: onGiveUp });
+    this.#options.onKept(undefined);
     if (onGiveUp === "keep") return;
     try {
       await fail(onGiveUp);
@@ -219,25 +224,27 @@ export class Keeper {
     }
   }
 
-  #seeStopped(record: DeviceRecord): void {
+  async #seeStopped(record: DeviceRecord): Promise<void> {
+    const how = await this.#lastServer?.death?.how;
     const isCrash =
       record.recovery === "none" &&
       this.#lastServer !== undefined &&
-      this.#lastServer.death?.how !== "exit code 0" &&
+      how !== "exit code 0" &&
       this.#options.events.last(this.#id)?.event !== "stopped";
-    if (isCrash) this.#tellDeath(record);
+    if (isCrash) await this.#tellDeath(record);
+    this.#options.onKept(undefined);
     this.#setServer(undefined);
     this.#isTold = true;
   }
 
   /** Once a death, as an event and a line. */
-  #tellDeath({ target, recovery }: DeviceRecord): void {
+  async #tellDeath({ target, recovery }: DeviceRecord): Promise<void> {
     if (this.#isTold) return;
     this.#isTold = true;
     const { events } = this.#options;
     const id = this.#id;
     const { pid = null, death } = this.#lastServer ?? {};
-    const how = pid === null ? "found without a server" : death?.how;
+    const how = pid === null ? "found without a server" : await death?.how;
     // The server itself may have said so, or the watch before us.
     if (noticedDeath(events.recent(id)) === undefined) {
       const at = death?.at ?? Date.now();
@@ -250,6 +257,7 @@ export class Keeper {
   }
 
   #leave(): void {
+    this.#options.onKept(undefined);
     this.#setServer(undefined);
     if (this.#lastServer !== undefined) this.#say("is gone");
   }

@@ -136,7 +136,8 @@ async function isTakenBack(
   return (await within(job.timeoutMs, daemon.exited)) !== "late";
 }
 
-export interface Daemon {
+/** Disposed of, nobody hears it any more; the process goes on. */
+export interface Daemon extends Disposable {
   readonly process: Bun.Subprocess<"ignore" | "pipe">;
   readonly reports: Reports;
   /** Its log, open for reading whatever its name becomes; -1 in the foreground. */
@@ -157,15 +158,36 @@ export function spawnDaemon(
   const logFd = job.log === "" ? -1 : openToAppend(job.log);
   const output = logFd < 0 ? "inherit" : logFd;
   const logBegan = logFd < 0 ? 0 : fstatSync(logFd).size;
-  const child = Bun.spawn(selfCommand([DAEMON_COMMAND, JSON.stringify(job)], program), {
-    argv0: DAEMON_ARGV0,
-    detached: true,
-    stdio: [waits ? "pipe" : "ignore", output, output, reportTo, ...(lock ? [lock.fd] : [])],
-    env: { ...CLEAN_ENV },
-    cwd: "/",
-  });
-  closeSync(reportTo);
-  return { process: child, reports: new Reports(reports), log: logFd, logBegan };
+  let child: Daemon["process"];
+  try {
+    child = Bun.spawn(selfCommand([DAEMON_COMMAND, JSON.stringify(job)], program), {
+      argv0: DAEMON_ARGV0,
+      detached: true,
+      stdio: [waits ? "pipe" : "ignore", output, output, reportTo, ...(lock ? [lock.fd] : [])],
+      env: { ...CLEAN_ENV },
+      cwd: "/",
+    });
+  } catch (error) {
+    // Whoever starts one after the other must not run out of descriptors.
+    for (const fd of [reports, logFd]) if (fd >= 0) closeSync(fd);
+    throw error;
+  } finally {
+    closeSync(reportTo);
+  }
+  const heard = new Reports(reports);
+  let isOpen = true;
+  return {
+    process: child,
+    reports: heard,
+    log: logFd,
+    logBegan,
+    [Symbol.dispose]: () => {
+      if (!isOpen) return;
+      isOpen = false;
+      if (logFd >= 0) closeSync(logFd);
+      void heard.close();
+    },
+  };
 }
 
 /** A new daemon's log begins under a name of its own: the id may be taken, by a device with a log. */
@@ -187,12 +209,20 @@ type Outcome = Exclude<Report, { kind: "note" }>;
 
 /** What a daemon says, as it comes. */
 export class Reports {
+  readonly #fd: number;
   readonly #reader: ReturnType<typeof readerOf>;
   readonly #decoder = new TextDecoder();
   #text = "";
 
   constructor(fd: number) {
+    this.#fd = fd;
     this.#reader = readerOf(fd);
+  }
+
+  /** The stream leaves its descriptor open. */
+  async close(): Promise<void> {
+    await this.#reader.cancel();
+    closeSync(this.#fd);
   }
 
   /** Prints the notes; resolves with what the daemon came to, or undefined when it died first. */

@@ -1,7 +1,7 @@
 // A daemon's log: its stdout and stderr are this file, which is rotated once so that a run folder
 // in memory never fills.
 
-import { closeSync, fstatSync, readSync, renameSync } from "node:fs";
+import { closeSync, fstatSync, readSync, renameSync, statSync } from "node:fs";
 
 import { dup2 } from "../ffi/libc.ts";
 import { openToAppend } from "./append.ts";
@@ -27,6 +27,13 @@ export class LogFile {
     this.#path = path;
   }
 
+  /** Goes on in the file of this name, when another process has put a new one there. */
+  follow(): void {
+    peek(() => {
+      if (statSync(this.#path).ino !== fstatSync(2).ino) this.#open();
+    });
+  }
+
   /** Looks at the file's size now and then; does not keep the process alive. */
   watch(): void {
     // A run folder that is gone or full must not end a server.
@@ -36,6 +43,10 @@ export class LogFile {
   rotateIfLarge(): void {
     if (fstatSync(2).size < FILE_BYTES_MAX) return;
     renameSync(this.#path, `${this.#path}.1`);
+    this.#open();
+  }
+
+  #open(): void {
     const fd = openToAppend(this.#path);
     dup2(fd, 1);
     dup2(fd, 2);

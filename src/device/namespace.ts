@@ -21,7 +21,8 @@ export interface Surroundings {
  * - A mount namespace of its own: a mount of its disk must not live in the namespace that dies
  *   with it, or the daemon's end waits for I/O that only the daemon could serve.
  *
- * The namespace is the calling thread's from then on: only for a process that is about to end.
+ * The namespace is the calling thread's from then on: only for a process that is about to end, or that
+ * starts servers alone (watch).
  */
 export function prepareDaemonParent(): Surroundings {
   const refused: string[] = [];

@@ -1,13 +1,15 @@
 // `recover ID`, run as a process of its own: what it sets up for the server it starts must not stay
 // with whoever wants more than one device recovered.
 
-import { EXIT, type ExitCode } from "../errors.ts";
+import { EXIT, type ExitCode, messageOf } from "../errors.ts";
 import { CLEAN_ENV, selfCommand } from "./self.ts";
 
 export interface RecoverChildOptions {
   readonly runDir: string;
   readonly timeoutMs: number;
   readonly liburing: string;
+  /** Another version of this program. */
+  readonly program?: string;
 }
 
 /** What became of it. */
@@ -22,17 +24,23 @@ export interface Recovered {
 /** Recovers one device; it goes on when we end, and never fails. */
 export async function recoverByChild(
   id: number,
-  { runDir, timeoutMs, liburing }: RecoverChildOptions,
+  { runDir, timeoutMs, liburing, program }: RecoverChildOptions,
 ): Promise<Recovered> {
   const words = ["recover", String(id), "--json", "--run-dir", runDir];
   const library = liburing === "" ? [] : ["--liburing", liburing];
-  const child = Bun.spawn(selfCommand([...words, "--timeout", `${timeoutMs}ms`, ...library]), {
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...CLEAN_ENV },
-    cwd: "/",
-    // A Ctrl-C is for whoever has started us: a recovery is not left half-way.
-    detached: true,
-  });
+  const command = [...words, "--timeout", `${timeoutMs}ms`, ...library];
+  let child: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  try {
+    child = Bun.spawn(selfCommand(command, program), {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...CLEAN_ENV },
+      cwd: "/",
+      // A Ctrl-C is for whoever has started us: a recovery is not left half-way.
+      detached: true,
+    });
+  } catch (error) {
+    return { exitCode: EXIT.failed, serverPid: null, message: messageOf(error) };
+  }
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),

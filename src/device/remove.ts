@@ -12,7 +12,9 @@ import { sendByHelper } from "./helper.ts";
 import { diskHolders } from "./holders.ts";
 import { assertOurs, isOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
+import { peek } from "./processes.ts";
 import { isDaemon } from "./self.ts";
+import { standbysOf } from "./standby-processes.ts";
 import type { DeviceRecord, Store } from "./store.ts";
 
 const DAEMON_END_MS_MAX = 5000;
@@ -60,6 +62,7 @@ export async function stopDevice(id: number, options: RemoveOptions): Promise<bo
   if (info.state === "DEAD") return false;
   const pid = serverPid(info);
   await stopDisk(info, options);
+  await standbysEnded(id, options.store);
   const target = options.store.loadIfUsable(id)?.target ?? null;
   options.store.events.add("stopped", { id, target, pid: pid > 0 ? pid : null });
   await daemonEnded(pid);
@@ -111,6 +114,7 @@ export async function deleteStopped(
       exitCode: EXIT.busy,
     });
   }
+  await standbysEnded(id, store);
   // DEL_DEV would wait until whoever has the disk open closes it, and only then free the id.
   await sendByHelper(mustNotWait ? "del-async" : "del", id, options);
   // The record of an earlier device may speak of what somebody still needs.
@@ -124,6 +128,13 @@ export async function deleteStopped(
 async function daemonEnded(pid: number): Promise<void> {
   const deadline = performance.now() + DAEMON_END_MS_MAX;
   while (isDaemon(pid) && performance.now() < deadline) await Bun.sleep(2);
+}
+
+/** Whoever stops a disk has its files to himself: no standby of `watch` has them open any more. */
+async function standbysEnded(id: number, { dir }: Store): Promise<void> {
+  const standbys = standbysOf(id, dir);
+  for (const pid of standbys) peek(() => process.kill(pid, "SIGHUP"));
+  for (const pid of standbys) await daemonEnded(pid);
 }
 
 /** The device, if it may be touched: it must be ours, or --force be given. */

@@ -1,6 +1,6 @@
 // Starts this program again: as a daemon, or as a helper that may get stuck in the kernel.
 
-import { readFileSync } from "node:fs";
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
 
 import { peek } from "./processes.ts";
 
@@ -18,6 +18,14 @@ export const CLEAN_ENV: Readonly<Record<string, string>> = {
   BUN_ENABLE_CRASH_REPORTING: "0",
 };
 
+const isCompiled = Bun.main.startsWith("/$bunfs/");
+
+const isExecutable = (path: string) =>
+  peek(() => {
+    accessSync(path, constants.X_OK);
+    return true;
+  }) === true;
+
 /** True while `pid` is one of our daemons and has not ended. */
 export function isDaemon(pid: number): boolean {
   const words = pid > 0 ? peek(() => readFileSync(`/proc/${pid}/cmdline`, "utf8")) : undefined;
@@ -28,11 +36,23 @@ export function isDaemon(pid: number): boolean {
 export function selfCommand(args: readonly string[], program?: string): string[] {
   if (program !== undefined) return [program, ...args];
   // The file may have been replaced meanwhile; the link still leads to what is running.
-  const compiled = Bun.main.startsWith("/$bunfs/");
-  return compiled ? ["/proc/self/exe", ...args] : [process.execPath, Bun.main, ...args];
+  return isCompiled ? ["/proc/self/exe", ...args] : [process.execPath, Bun.main, ...args];
+}
+
+/**
+ * The program that last began to serve this device, where it is another than this one: whoever recovers
+ * it must not take an upgrade back. Empty where that is this one, or is not there any more.
+ */
+export function programOf({ program }: { readonly program: string }): {
+  readonly program?: string;
+} {
+  const [there, own] = [program, "/proc/self/exe"].map((path) => peek(() => statSync(path)));
+  const isOther = there !== undefined && (there.ino !== own?.ino || there.dev !== own.dev);
+  const isRunnable = isCompiled && isOther && isExecutable(program);
+  return isRunnable ? { program } : {};
 }
 
 /** The same as a unit file would have it: what is at this path when it is started. */
 export function ownProgram(): string[] {
-  return Bun.main.startsWith("/$bunfs/") ? [process.execPath] : [process.execPath, Bun.main];
+  return isCompiled ? [process.execPath] : [process.execPath, Bun.main];
 }

@@ -14,8 +14,11 @@ const STATUS_LOOKS = 5;
 export interface Death {
   /** Milliseconds since 1970. */
   readonly at: number;
-  /** A signal's name, or "exit code N"; undefined where the kernel does not tell (before 6.15). */
-  readonly how: string | undefined;
+  /**
+   * A signal's name, or "exit code N"; undefined where the kernel does not tell (before 6.15). It comes
+   * a moment after the death, and nobody should wait for it who has something to do.
+   */
+  readonly how: Promise<string | undefined>;
 }
 
 /** Resolves when process `pid` is dead; undefined when it does not serve device `id` any more. */
@@ -27,11 +30,9 @@ export function deathOf(control: Control, pid: number, id: number): Promise<Deat
     close(pidfd);
     return undefined;
   }
-  return control.whenReady(pidfd, POLLIN).then(async () => {
+  return control.whenReady(pidfd, POLLIN).then(() => {
     const at = Date.now();
-    const how = await howItEnded(pidfd);
-    close(pidfd);
-    return { at, how };
+    return { at, how: howItEnded(pidfd).finally(() => close(pidfd)) };
   });
 }
 

@@ -220,9 +220,9 @@ export class Store {
     return this.#lock(`${id}.lock`, verb, (holder) => lockedError(id, holder));
   }
 
-  /** As `lock`, but waits for whoever has it, `timeoutMs` at most. */
-  lockSoon(id: number, verb: string, timeoutMs: number): Promise<DeviceLock> {
-    return soon(timeoutMs, () => this.lock(id, verb));
+  /** As `lock`, but waits for whoever has it, `ms` milliseconds at most. */
+  lockSoon(id: number, verb: string, ms: number, signal?: AbortSignal): Promise<DeviceLock> {
+    return soon(ms, () => this.lock(id, verb), signal);
   }
 
   /** Held while the files of a new device are compared with those of all others, and claimed. */
@@ -272,7 +272,7 @@ export class Store {
 }
 
 /** What `take` returns, as soon as it does not throw UblkError any more; its last one at the deadline. */
-async function soon<T>(timeoutMs: number, take: () => T): Promise<T> {
+async function soon<T>(timeoutMs: number, take: () => T, signal?: AbortSignal): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
@@ -281,6 +281,7 @@ async function soon<T>(timeoutMs: number, take: () => T): Promise<T> {
       if (!(error instanceof UblkError) || performance.now() > deadline) throw error;
     }
     await Bun.sleep(LOCK_RETRY_MS);
+    signal?.throwIfAborted();
   }
 }
 

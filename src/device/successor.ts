@@ -37,7 +37,10 @@ export class Successor {
     return this.#daemon.process.exited;
   }
 
-  /** Starts it; resolves when it is ready. Throws what keeps it from that; nothing was changed then. */
+  /**
+   * Starts it; resolves when it is ready. Throws what keeps it from that; nothing was changed then.
+   * What it inherits is ours too from then on: see `prepareDaemonParent`.
+   */
   static async start(options: SuccessorOptions): Promise<Successor> {
     const { id, store, timeoutMs, liburing, lock, program, role } = options;
     const job: RecoverJob = {
@@ -68,7 +71,7 @@ export class Successor {
       });
     }
     await daemon.process.exited;
-    throw failure(report, job, daemon);
+    throw successor.#failure(report);
   }
 
   /** Its moment: from now on it takes the device as soon as the kernel lets it. */
@@ -84,14 +87,23 @@ export class Successor {
     const report = await this.#daemon.reports.next();
     if (report?.kind === "live") {
       this.#daemon.process.unref();
+      this.#daemon[Symbol.dispose]();
       return;
     }
     await this.#daemon.process.exited;
-    throw failure(report, this.#job, this.#daemon);
+    throw this.#failure(report);
   }
 
   /** Ends it, unless it has taken the device already. */
   abandon(): void {
     this.#daemon.process.kill("SIGHUP");
+    void this.exited.then(() => this.#daemon[Symbol.dispose]());
+  }
+
+  /** The error of one that has ended; what it said is read before its log is closed. */
+  #failure(report: Awaited<ReturnType<Daemon["reports"]["next"]>>): UblkError {
+    const error = failure(report, this.#job, this.#daemon);
+    this.#daemon[Symbol.dispose]();
+    return error;
   }
 }

@@ -17,12 +17,17 @@ export function tellRecovering(events: EventLog, { id, target }: Told): void {
 }
 
 /** The device is live again; `startedAt`: when START_USER_RECOVERY was sent. */
-export function tellRecovered(events: EventLog, { id, target }: Told, startedAt: number): void {
+export function tellRecovered(
+  events: EventLog,
+  { id, target }: Told,
+  { startedAt, isStandby }: { readonly startedAt: number; readonly isStandby: boolean },
+): void {
   const now = Date.now();
   const diedAt = noticedDeath(events.recent(id));
   const pauseMs = Math.max(0, now - (diedAt ?? startedAt));
   const pauseFrom = diedAt === undefined ? "start" : "death";
-  events.add("recovered", { id, target, pid: process.pid, pauseMs, pauseFrom, at: now });
+  const by = isStandby ? { standby: true as const } : {};
+  events.add("recovered", { id, target, pid: process.pid, pauseMs, pauseFrom, at: now, ...by });
 }
 
 /** This process dies of `how`. */
@@ -30,9 +35,15 @@ export function tellDied(events: EventLog, { id, target }: Told, how: string): v
   events.add("died", { id, target, pid: process.pid, how });
 }
 
-/** When the last server died, if somebody has noticed; milliseconds since 1970. */
-export function noticedDeath(events: readonly DeviceEvent[]): number | undefined {
-  const served = events.findLastIndex(({ event }) => event === "live" || event === "recovered");
-  const died = events.slice(served + 1).find(({ event }) => event === "died");
-  return died === undefined ? undefined : Date.parse(died.time);
+/**
+ * When the last server died, if somebody has noticed; milliseconds since 1970. `events`: the newest of
+ * one device, newest first.
+ */
+export function noticedDeath(events: Iterable<DeviceEvent>): number | undefined {
+  let diedAt: number | undefined;
+  for (const { event, time } of events) {
+    if (event === "live" || event === "recovered") break;
+    if (event === "died") diedAt = Date.parse(time);
+  }
+  return diedAt;
 }

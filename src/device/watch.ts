@@ -3,24 +3,32 @@
 import { statSync, watch } from "node:fs";
 
 import type { Control } from "../control/control.ts";
-import { UblkError } from "../errors.ts";
+import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { log, logAsDaemon } from "../log.ts";
+import { within } from "./deadline.ts";
 import { EventReader, EVENTS_FILE } from "./events.ts";
 import { sendByHelper } from "./helper.ts";
 import { type GiveUp, Keeper, type KeeperOptions } from "./keeper.ts";
 import { notifyManager } from "./notify.ts";
 import { type Standing, standingOf } from "./orphans.ts";
 import { peek } from "./processes.ts";
-import { recoverByChild } from "./recover-child.ts";
+import { recoverByChild, type Recovered } from "./recover-child.ts";
 import type { RestartPolicy } from "./restart-limit.ts";
 import { isResting } from "./resting.ts";
+import { programOf } from "./self.ts";
 import { deathOf } from "./server-death.ts";
+import { Standby, type Waiting } from "./standby.ts";
 import type { Store } from "./store.ts";
+import { Successor } from "./successor.ts";
 import { trimMemory } from "./trim.ts";
 import { Turns } from "./turns.ts";
 
 /** Each recovery costs two processes while it lasts. */
 const RECOVERIES_AT_ONCE = 8;
+/** Standbys do not press: whoever uses a disk goes first. */
+const STARTS_AT_ONCE = 1;
+/** Lock, START, fetch, END. */
+const TAKE_OVER_STEPS = 4;
 /** By then the start is over. */
 const TRIM_AFTER_MS = 1000;
 /** After what nobody has foreseen, a device is looked at again. */
@@ -33,6 +41,8 @@ export interface WatchOptions {
   readonly liburing: string;
   readonly policy: RestartPolicy;
   readonly onGiveUp: GiveUp;
+  /** Every disk has a server in waiting. */
+  readonly standby: boolean;
 }
 
 /** Watches until SIGTERM or SIGINT. Throws with exit 5 when the run folder is watched already. */
@@ -62,6 +72,7 @@ class Watcher implements Disposable {
   readonly #folderInode: number;
   readonly #looks = new Turns(1);
   readonly #recoveries = new Turns(RECOVERIES_AT_ONCE);
+  readonly #starts = new Turns(STARTS_AT_ONCE);
   readonly #strange = new Set<number>();
   #status = "";
 
@@ -137,21 +148,64 @@ class Watcher implements Disposable {
     }
   }
 
+  #standby(id: number): Standby {
+    const { store, timeoutMs, liburing } = this.#options;
+    return new Standby(id, (record) =>
+      this.#starts.take(() =>
+        Successor.start({
+          id,
+          store,
+          timeoutMs,
+          liburing: liburing || record.liburing,
+          lock: undefined,
+          role: "standby",
+          ...programOf(record),
+        }),
+      ),
+    );
+  }
+
   #keeperOptions(id: number): KeeperOptions {
     const { control, store, timeoutMs, liburing, policy, onGiveUp } = this.#options;
     const look = () => this.#looks.take(() => standingOf(control, store, id));
     const words = { runDir: store.dir, timeoutMs, liburing };
+    const standby = this.#options.standby ? this.#standby(id) : undefined;
     return {
       policy,
       onGiveUp,
       events: store.events,
       look,
       deathOf: (pid) => deathOf(control, pid, id),
-      recover: () => this.#recoveries.take(() => recoverByChild(id, words)),
+      recover: (record) =>
+        this.#recoveries.take(async () => {
+          const recovered = await takeOver(id, standby?.take(), timeoutMs);
+          return recovered ?? recoverByChild(id, { ...words, ...programOf(record) });
+        }),
+      onKept: (record) => (record === undefined ? standby?.drop() : standby?.keep(record)),
       fail: (how) => failIo(id, how, { store, timeoutMs, liburing, look }),
       onChange: () => this.#tellStatus(),
     };
   }
+}
+
+/** Lets a standby serve the device; undefined: there is none, or it could not. */
+async function takeOver(
+  id: number,
+  standby: Waiting | undefined,
+  timeoutMs: number,
+): Promise<Recovered | undefined> {
+  if (standby === undefined) return undefined;
+  try {
+    await standby.go();
+    // Each of its steps has a deadline of its own: this one is for a process that cannot even fail.
+    const live = await within(TAKE_OVER_STEPS * timeoutMs, standby.live());
+    if (live !== "late") return { exitCode: EXIT.ok, serverPid: standby.pid, message: "" };
+    log.warn(`device ${id}: its standby, pid ${standby.pid}, does not take it over`);
+  } catch (error) {
+    log.warn(`device ${id}: its standby did not take it over: ${messageOf(error)}`);
+  }
+  standby.abandon();
+  return undefined;
 }
 
 /** STOP, under the device's lock, and only if it still has no server. */

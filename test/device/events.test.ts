@@ -120,13 +120,13 @@ test("a pause counts from the death that was noticed, else from START", () => {
   const log = new EventLog(dir);
   const about = { id: 1, target: "null" };
   log.add("live", about);
-  tellRecovered(log, about, Date.now() - 250);
+  tellRecovered(log, about, { startedAt: Date.now() - 250, isStandby: false });
   expect(log.last(1)).toMatchObject({ event: "recovered", pauseFrom: "start" });
   expect(log.last(1)!.pauseMs).toBeGreaterThanOrEqual(250);
   log.add("died", { ...about, at: Date.now() - 5000 });
   log.add("recovering", about);
   log.add("died", { id: 2, target: "null" });
-  tellRecovered(log, about, Date.now());
+  tellRecovered(log, about, { startedAt: Date.now(), isStandby: false });
   expect(log.last(1)).toMatchObject({ event: "recovered", pauseFrom: "death" });
   expect(log.last(1)!.pauseMs).toBeGreaterThanOrEqual(5000);
   expect(noticedDeath(log.recent(1))).toBeUndefined();

@@ -29,6 +29,8 @@ class World {
   recoveries = 0;
   readonly failed: GiveUp[] = [];
   looks = 0;
+  /** Whether a standby was wanted, each time that was said. */
+  readonly kept: boolean[] = [];
   look = async (): Promise<Standing> => this.standing;
   readonly keeper: Keeper;
   readonly ended: Promise<void>;
@@ -60,6 +62,7 @@ class World {
         this.failed.push(how);
         this.standing = this.#idle("stopped");
       },
+      onKept: (record) => this.kept.push(record !== undefined),
       onChange: () => {},
     });
     this.ended = this.keeper.run();
@@ -76,7 +79,7 @@ class World {
   /** The server dies, and the device stands so. */
   die(kind: "locked" | "stopped" | "resting" | "orphaned" = "orphaned"): void {
     this.standing = this.#idle(kind);
-    this.#die?.({ at: Date.now(), how: "SIGKILL" });
+    this.#die?.({ at: Date.now(), how: Promise.resolve("SIGKILL") });
     this.#die = undefined;
   }
 
@@ -97,7 +100,7 @@ class World {
   }
 
   get told(): string[] {
-    return this.events.recent(3).map(({ event }) => event);
+    return [...this.events.recent(3)].map(({ event }) => event).toReversed();
   }
 
   async until(condition: () => boolean): Promise<void> {
@@ -127,7 +130,7 @@ test("a server that dies is told once, with its pid and how, and recovered", asy
   world.die();
   await world.until(() => world.recoveries === 1);
   await world.settle();
-  const [died] = world.events.recent(3);
+  const died = [...world.events.recent(3)].at(-1);
   expect(died).toMatchObject({ event: "died", pid: 101, how: "SIGKILL", target: "null" });
   expect(world.told).toEqual(["died", "recovered"]);
   world.keeper.poke();
@@ -138,10 +141,33 @@ test("a server that dies is told once, with its pid and how, and recovered", asy
   await world.end();
 });
 
+test("a standby is wanted as long as there is a server, or one to come", async () => {
+  const world = new World();
+  await world.settle();
+  expect(world.kept).toEqual([true]);
+  world.die();
+  await world.until(() => world.recoveries === 1);
+  await world.settle();
+  // Not taken back in between: recover takes it.
+  expect(world.kept).not.toContain(false);
+  world.die("resting");
+  await world.until(() => world.kept.at(-1) === false);
+  world.change("served");
+  await world.until(() => world.kept.at(-1) === true);
+  world.die("stopped");
+  await world.until(() => world.kept.at(-1) === false);
+  await world.end();
+  const none = new World({ recovery: "none" });
+  await none.settle();
+  await none.until(() => none.kept.length > 0);
+  expect(none.kept).toEqual([false]);
+  await none.end();
+});
+
 test("a device found without a server is recovered", async () => {
   const world = new World({ begin: "orphaned" });
   await world.settle();
-  expect(world.events.recent(3)[0]).toMatchObject({
+  expect([...world.events.recent(3)].at(-1)).toMatchObject({
     event: "died",
     pid: null,
     how: "found without a server",

@@ -47,6 +47,7 @@ test("info --json has the documented fields", async () => {
     },
     diskHolders: [],
     charHolders: [`pid ${serverPid} (ublk-bun)`],
+    standbyPid: null,
     record: { path: "/run/ublk-bun/0.json", state: "ours" },
     recorded: {
       bootId: expect.stringMatching(/^[0-9a-f-]{36}$/),

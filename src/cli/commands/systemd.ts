@@ -34,7 +34,7 @@ export default defineCommand({
       const isDefault = option === undefined || !("default" in option) ? undefined : option.default;
       return option === undefined || value === undefined || value === isDefault
         ? []
-        : [`--${name}=${value}`];
+        : [value === true ? `--${name}` : `--${name}=${value}`];
     });
     const text = unitText({ program: ownProgram(), words, runDir });
     if (!args.install) return print(text.trimEnd());
