@@ -141,6 +141,8 @@ export class Device {
    */
   async prepareRecovery({ isChanged }: { readonly isChanged: boolean }): Promise<void> {
     const { control } = this.#options;
+    // A thread takes as long to start as all of what follows here.
+    this.#workers.start(this.record.queues);
     if (isChanged) this.#claim = await claimFiles(this.record, this.#options);
     const info = await control.run(getDevInfo, this.id, undefined);
     assertOurs(this.record, info, "nothing was changed");

@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 
 import type { Control } from "../control/control.ts";
-import { KernelError, UblkError } from "../errors.ts";
+import { assert, KernelError, UblkError } from "../errors.ts";
 import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
 import { mapMemory } from "../ffi/memory.ts";
 import { log } from "../log.ts";
@@ -36,6 +36,8 @@ interface QueueWorker {
   readonly queueId: number;
   readonly worker: Worker;
   readonly port: MessagePort;
+  /** The Worker's end of `port`. */
+  readonly remotePort: MessagePort;
   readonly progress: Progress;
   ringFd: number;
   threadId: number;
@@ -63,17 +65,29 @@ export class Workers {
     this.#onBroken = onBroken;
   }
 
-  /** Starts one Worker a queue and waits until each has ring, buffers and target ready. */
-  async prepare({ queues, ...common }: PrepareAll): Promise<void> {
+  /** Starts one Worker a queue: they load their code while whoever knows the number sees to the rest. */
+  start(queues: number): void {
     // Mapped until the process ends: Workers write to it as long as they live.
     const page = mapMemory(Math.ceil((queues * PROGRESS_LINE_BYTES) / 4096) * 4096);
-    const preparing = Array.from({ length: queues }, async (_, queueId) => {
-      const progressAddress = page.address + queueId * PROGRESS_LINE_BYTES;
-      const { port1, port2 } = new MessageChannel();
-      const queueWorker = this.#start(queueId, port1, new Progress(progressAddress));
-      const job: Prepare = { kind: "prepare", ...common, queueId, progressAddress };
+    this.#workers = Array.from({ length: queues }, (_, queueId) =>
+      this.#start(queueId, new Progress(page.address + queueId * PROGRESS_LINE_BYTES)),
+    );
+  }
+
+  /** Waits until each Worker has ring, buffers and target ready; starts them if nobody has. */
+  async prepare({ queues, ...common }: PrepareAll): Promise<void> {
+    if (this.#workers.length === 0) this.start(queues);
+    assert(this.#workers.length === queues, `${queues} queues have a Worker each`);
+    const preparing = this.#workers.map(async (queueWorker) => {
+      const { queueId, worker, remotePort, progress } = queueWorker;
+      const job: Prepare = {
+        kind: "prepare",
+        ...common,
+        queueId,
+        progressAddress: progress.address,
+      };
       const answered = this.#next(queueId);
-      queueWorker.worker.postMessage(job, [port2]);
+      worker.postMessage(job, [remotePort]);
       const answer = await answered;
       if (answer.kind === "failed") {
         throw new UblkError(
@@ -153,10 +167,11 @@ export class Workers {
     }
   }
 
-  #start(queueId: number, port: MessagePort, progress: Progress): QueueWorker {
+  #start(queueId: number, progress: Progress): QueueWorker {
     const worker = spawnWorker(`queue ${queueId}`);
-    const self = { queueId, worker, port, progress, ringFd: -1, threadId: 0, gone: false };
-    this.#workers.push(self);
+    const { port1: port, port2: remotePort } = new MessageChannel();
+    const ids = { ringFd: -1, threadId: 0 };
+    const self = { queueId, worker, port, remotePort, progress, ...ids, gone: false };
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#heard(self, data);
     // A Worker that ends, for whatever reason and with whatever code, leaves its tags hanging.
     worker.onerror = (event) => this.#lost(self, event.message);

@@ -9,9 +9,11 @@ export const PROGRESS_LINE_BYTES = 64;
 
 /** One queue's line of the page. Plain stores: nobody waits on it, and a late look does no harm. */
 export class Progress {
+  readonly address: number;
   private readonly line: Int32Array;
 
   constructor(address: number) {
+    this.address = address;
     this.line = viewInt32(address, PROGRESS_LINE_BYTES);
   }
 
