@@ -174,7 +174,15 @@ function ownRecord(info: DevInfo, store: Store): DeviceRecord {
     info,
     `nothing was changed; to say what it was made of: ${target}; to give the disk up: ${up}`,
   );
-  return record;
+  const strange = (["queues", "depth", "ioBufBytes", "ioDescBytes"] as const).find(
+    (what) => record[what] !== info[what],
+  );
+  if (strange === undefined) return record;
+  refuse(
+    `The record of device ${info.id} does not fit it: ` +
+      `${strange} is ${record[strange]} there, ${info[strange]} in the kernel`,
+    `nothing was changed; to say what it was made of: ${target}; to give the disk up: ${up}`,
+  );
 }
 
 /** Flags whose absence would otherwise go unseen: the kernel clears what it does not know. */

@@ -35,6 +35,7 @@ test("a record that is missing, damaged, newer, a link, or somebody else's: 6", 
     [good.replace("null", "nulm"), /is damaged, its checksum does not fit/],
     [textOf({ ...record, version: 2 } as never), /version 2, this program reads version 1/],
     [textOf({ ...record, id: 1 }), /of device 1/],
+    [textOf({ ...record, queues: 3 }), /queues is 3 there, 1 in the kernel/],
     [textOf({ ...record, bootId: "another" }), /not ours/],
     [textOf({ ...record, identity: "0123456789abcdef" }), /not ours.*another tool/],
   ];
