@@ -16,10 +16,13 @@ import { diskPath } from "./disk.ts";
 import { assertOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
 import { isBatch } from "./modes.ts";
+import { isAlive } from "./processes.ts";
 import { recoveryOf } from "./recovery.ts";
 import { askToLetGo } from "./remote.ts";
 import type { DeviceLock } from "./store.ts";
 import { Successor } from "./successor.ts";
+
+const GONE_LOOK_MS = 2;
 
 export interface UpgradeOptions extends Omit<BeginOptions, "foreground"> {
   /** The program that is to serve from now on; undefined: this one. */
@@ -77,12 +80,16 @@ async function handOver(
   old: { readonly lock: DeviceLock; readonly program: string | undefined },
 ): Promise<number> {
   const { timeoutMs, drainTimeoutMs } = options;
+  // Whether the old server has said that it goes.
+  let isGoing = false;
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
     if (needsQuiesce(info)) await quiesce(info, options);
+    isGoing = needsQuiesce(info);
     await successor.go();
     const began = performance.now();
-    await letGo(info, options, successor);
+    await letGo(info, options);
+    isGoing = true;
     const live = await within(timeoutMs, successor.live());
     if (live !== "late") return performance.now() - began;
     throw new UblkError(`The new server, pid ${successor.pid}, does not take over`, {
@@ -91,20 +98,27 @@ async function handOver(
   } catch (error) {
     successor.abandon();
     await within(drainTimeoutMs, successor.exited);
+    if (isGoing) await untilGone(serverPid(info), timeoutMs);
     throw await recoveredByOld(error, info, options, old);
   } finally {
     process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
   }
 }
 
-/** Asks the old server to let go; while it drains, the new one may fail already. */
-async function letGo(info: DevInfo, options: UpgradeOptions, successor: Successor): Promise<void> {
+/** Asks the old server to let go. Should the new one fail meanwhile, live() will tell. */
+async function letGo(info: DevInfo, options: UpgradeOptions): Promise<void> {
   try {
-    await askToLetGo(info.id, options, { stays: false, died: successor.exited });
+    await askToLetGo(info.id, options, { stays: false });
   } catch (error) {
     // Once it is quiesced it goes by itself, perhaps before it hears us.
     if (!needsQuiesce(info)) throw error;
   }
+}
+
+/** It answers before it goes: until then the kernel calls the device live. */
+async function untilGone(pid: number, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (isAlive(pid) && performance.now() < deadline) await Bun.sleep(GONE_LOOK_MS);
 }
 
 /**
@@ -157,7 +171,7 @@ async function recoveredByOld(
 ): Promise<unknown> {
   const { id } = info;
   const now = await options.control.run(getDevInfo, id, undefined);
-  if (now.state === "LIVE" && serverPid(now) > 0) return error;
+  if (now.state === "LIVE" && isAlive(serverPid(now))) return error;
   const why = messageOf(error);
   try {
     const record = options.store.load(id)!;
