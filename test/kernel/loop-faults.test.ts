@@ -3,6 +3,7 @@
 import { afterAll, afterEach, expect, test } from "bun:test";
 import { readFileSync, renameSync, truncateSync } from "node:fs";
 
+import { ddWords, start, untilWaiting } from "../support/crash.ts";
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 import { FaultyDevice, LoopDevice, Scratch } from "../support/scratch.ts";
 
@@ -83,14 +84,18 @@ test("recover after kill -9 serves what was written; without its backing it says
   await runOk("dd", "if=/dev/urandom", "of=/tmp/data", "bs=1M", "count=4");
   await runOk("dd", "if=/tmp/data", `of=${device.path}`, "bs=1M", "oflag=direct");
   await device.killServer();
-  await ublkOk("recover", String(device.id));
+  const recovered = await ublk("recover", String(device.id));
+  expect(recovered.exitCode).toBe(0);
   await runOk("cmp", "-n", String(4 * MIB), "/tmp/data", device.path);
 
   await device.killServer();
   await device.untilState("QUIESCED");
+  const waiting = start(...ddWords(device.path, 3));
+  await untilWaiting(waiting, device.path);
   renameSync(file, `${file}.away`);
   const refused = await ublk("recover", String(device.id));
   expect(refused).toMatchObject({ exitCode: 1, stdout: "" });
+  expect(refused.milliseconds).toBeLessThan(2 * recovered.milliseconds);
   expect(refused.stderr).toContain(`Cannot open ${file}: ENOENT`);
   expect((await device.report()).state).toBe("QUIESCED");
   truncateSync(`${file}.away`, 4 * MIB);
@@ -100,7 +105,9 @@ test("recover after kill -9 serves what was written; without its backing it says
   expect(smaller.stderr).toContain("size in sectors");
   expect((await device.report()).state).toBe("QUIESCED");
   truncateSync(file, 8 * MIB);
+  expect(waiting.running).toBeTrue();
   await ublkOk("recover", String(device.id));
+  expect(await waiting.ended).toMatchObject({ exitCode: 0, stderr: "" });
   await runOk("cmp", "-n", String(4 * MIB), "/tmp/data", device.path);
 });
 

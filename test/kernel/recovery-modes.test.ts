@@ -19,23 +19,29 @@ const OTHER_BLOCK = 5;
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
-/** A disk whose server takes requests for block FAULT_BLOCK and never answers them. */
+/** A disk of three tags whose server takes requests for block FAULT_BLOCK and never answers them. */
 const addSwallowing = (recovery: string) =>
   TestDevice.add(
     "fault_inject",
     "-n0",
+    "-d3",
     "--fault=swallow",
     `--fault-at=${FAULT_BLOCK * 4096}`,
     `--recovery=${recovery}`,
   );
 
-/** Requests that the server has taken: one of each kind, and it answers what comes after them. */
-async function delivered(device: TestDevice) {
+/** Requests that the server has taken, one for each tag, and one that waits for a tag. */
+async function requests(device: TestDevice) {
   const read = start(...ddWords(device.path, FAULT_BLOCK));
   const write = start(...ddWords(device.path, FAULT_BLOCK, "write"));
   await untilInFlight(device.id, 2);
+  // It answers what comes after them.
   await readBlock(device.path, OTHER_BLOCK);
-  return [read, write];
+  const third = start(...ddWords(device.path, FAULT_BLOCK));
+  await untilInFlight(device.id, 3);
+  const undelivered = start(...ddWords(device.path, OTHER_BLOCK));
+  await untilWaiting(undelivered, device.path);
+  return { delivered: [read, write, third], undelivered };
 }
 
 async function expectEio({ ended }: ReturnType<typeof start>): Promise<void> {
@@ -51,30 +57,32 @@ const expectOk = async ({ ended }: ReturnType<typeof start>) =>
 
 test("reissue: what the dead server had, and what came later, is done by the next one", async () => {
   await using device = await addSwallowing("reissue");
-  const before = await delivered(device);
+  const { delivered, undelivered } = await requests(device);
   killNow(0);
   await device.untilState("QUIESCED");
   const later = start(...ddWords(device.path, OTHER_BLOCK));
   await untilWaiting(later, device.path);
   mendTarget(0);
-  expect([...before, later].every(({ running }) => running)).toBeTrue();
+  const all = [...delivered, undelivered, later];
+  expect(all.every(({ running }) => running)).toBeTrue();
   await ublkOk("recover", "0");
-  for (const dd of [...before, later]) await expectOk(dd);
+  for (const dd of all) await expectOk(dd);
 });
 
 test("queue: what the dead server had fails, what came later is done by the next one", async () => {
   await using device = await addSwallowing("queue");
-  const before = await delivered(device);
+  const { delivered, undelivered } = await requests(device);
   killNow(0);
-  for (const dd of before) await expectEio(dd);
+  for (const dd of delivered) await expectEio(dd);
   await device.untilState("QUIESCED");
   const later = start(...ddWords(device.path, OTHER_BLOCK));
   await untilWaiting(later, device.path);
+  expect(undelivered.running).toBeTrue();
   await ublkOk("recover", "0");
-  await expectOk(later);
+  for (const dd of [undelivered, later]) await expectOk(dd);
 });
 
-test("fail: both fail at once, and recover brings the disk back; 6.12 does not have it", async () => {
+test("fail: all fail at once, and recover brings the disk back; 6.12 does not have it", async () => {
   if (!(await hasFeature("USER_RECOVERY_FAIL_IO"))) {
     const { exitCode, stderr } = await ublk("add", "null", "--recovery=fail");
     expect(exitCode).toBe(4);
@@ -82,9 +90,9 @@ test("fail: both fail at once, and recover brings the disk back; 6.12 does not h
     return;
   }
   await using device = await addSwallowing("fail");
-  const before = await delivered(device);
+  const { delivered, undelivered } = await requests(device);
   killNow(0);
-  for (const dd of before) await expectEio(dd);
+  for (const dd of [...delivered, undelivered]) await expectEio(dd);
   await device.untilState("FAIL_IO");
   const { exitCode, stderr } = await start(...ddWords(device.path, OTHER_BLOCK)).ended;
   expect(exitCode).toBe(1);
@@ -93,11 +101,11 @@ test("fail: both fail at once, and recover brings the disk back; 6.12 does not h
   await readBlock(device.path, OTHER_BLOCK);
 });
 
-test("none: both fail, the disk goes away, and only del is left", async () => {
+test("none: all fail, the disk goes away, and only del is left", async () => {
   await using device = await addSwallowing("none");
-  const before = await delivered(device);
+  const { delivered, undelivered } = await requests(device);
   killNow(0);
-  for (const dd of before) await expectEio(dd);
+  for (const dd of [...delivered, undelivered]) await expectEio(dd);
   await until("the disk is gone", () => !existsSync(device.path));
   const later = await start(...ddWords(device.path, OTHER_BLOCK)).ended;
   expect(later.stderr).toContain("No such file");
