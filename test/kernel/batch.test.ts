@@ -22,7 +22,9 @@ import {
   until,
 } from "../support/program.ts";
 import { Scratch } from "../support/scratch.ts";
-import { verifyMixed, verifyThroughKills } from "../support/verify.ts";
+import { torture } from "../support/torture/torture.ts";
+import { verifyThroughDeaths } from "../support/torture/verified.ts";
+import { verifyMixed } from "../support/verify.ts";
 
 const MIB = 1024 ** 2;
 const MODES = ["--copy", "--user-copy", "--zero-copy", "--auto-zc", "--auto-zc-fallback"];
@@ -70,7 +72,7 @@ if (hasBatch) {
   test("verified writes go on through kills and recoveries", async () => {
     const file = scratch.file("disk", 24 * MIB);
     await using device = await TestDevice.add("loop", "-n0", "-q2", "-f", file, "-b");
-    await verifyThroughKills(device, 3);
+    await verifyThroughDeaths(device, torture(3));
     expect(await ublkOk("list", "0")).toContain("\tmode auto-zc batch recovery reissue restarts 3");
     expect(await ublkOk("info", "0")).toContain("BATCH_IO");
     expect(Number(JSON.parse(recordText(0)).flags) & 0x8000).toBe(0x8000);

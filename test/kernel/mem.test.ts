@@ -4,7 +4,9 @@ import { afterEach, expect, test } from "bun:test";
 import { readdirSync, rmSync, statSync, unlinkSync } from "node:fs";
 
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
-import { dataModes, verifyMixed, verifyThroughKills } from "../support/verify.ts";
+import { torture } from "../support/torture/torture.ts";
+import { verifyThroughDeaths } from "../support/torture/verified.ts";
+import { dataModes, verifyMixed } from "../support/verify.ts";
 
 const MIB = 1024 ** 2;
 
@@ -52,7 +54,7 @@ test("its data is there after kill -9 and recover; del removes it", async () => 
 
 test("verified writes go on through kills and recoveries", async () => {
   await using device = await TestDevice.add("mem", "-n0", "--size=24MiB", "-q2");
-  await verifyThroughKills(device);
+  await verifyThroughDeaths(device, torture(4));
 });
 
 test("an add that fails leaves no memory behind", async () => {

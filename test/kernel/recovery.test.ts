@@ -11,6 +11,7 @@ import {
   recordText,
   start,
   startUblk,
+  underLoad,
 } from "../support/crash.ts";
 import { amount, isLong } from "../support/long.ts";
 import { leftovers, program, run, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
@@ -43,7 +44,7 @@ test("fio goes on through ten kills and ten recoveries in a row, and ends with 0
   await using fio = startFio(device.path, requests);
   await until("fio's requests", () => inFlight(0) > 0);
   for (let round = 1; round <= 10; round++) {
-    const killed = killNow(0);
+    const killed = await underLoad(0, [fio], () => killNow(0));
     // Every other time recover meets a server that is still dying.
     if (round % 2 === 1) await expectQuiesced();
     const text = await ublkOk("recover", "0");
@@ -111,6 +112,21 @@ test("of two or five recovers at once, one works; the others name it", async () 
     await readBlock(device.path);
   }
   expect((await device.report()).restarts).toBe(crowds.length);
+});
+
+test("recover during del, and del during recover: one has its way, the other says why not", async () => {
+  for (let round = 0; round < 3; round++) {
+    await using device = await TestDevice.add("null", "-n0");
+    await device.killServer();
+    const [recover, del] = [startUblk("recover", "0"), startUblk("del", "0")];
+    const [recovered, deleted] = [await recover.ended, await del.ended];
+    const what = JSON.stringify({ recovered, deleted });
+    expect([0, 3, 5, 6], what).toContain(recovered.exitCode);
+    expect([0, 5], what).toContain(deleted.exitCode);
+    expect(Math.min(recovered.exitCode, deleted.exitCode), what).toBe(0);
+    if (deleted.exitCode === 0) expect(leftovers(), what).toEqual([]);
+    else await readBlock(device.path);
+  }
 });
 
 test("recover from another folder, after the shell has gone and the program was replaced", async () => {

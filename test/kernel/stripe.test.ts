@@ -6,7 +6,9 @@ import { mkdtempSync, readFileSync, rmdirSync, statSync, truncateSync, unlinkSyn
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 import { FaultyDevice, LoopDevice, Scratch } from "../support/scratch.ts";
 import { writeThousandFiles, wrongFiles } from "../support/thousand-files.ts";
-import { dataModes, verifyMixed, verifyThroughKills } from "../support/verify.ts";
+import { torture } from "../support/torture/torture.ts";
+import { verifyThroughDeaths } from "../support/torture/verified.ts";
+import { dataModes, verifyMixed } from "../support/verify.ts";
 
 const MIB = 1024 ** 2;
 const KIB = 1024;
@@ -68,7 +70,7 @@ test("verified writes go on through kills and recoveries", async () => {
   using four = members(4, 6 * MIB);
   const words = ["-q2", "--chunk-size=16KiB", ...four.words];
   await using device = await TestDevice.add("stripe", "-n0", ...words);
-  await verifyThroughKills(device);
+  await verifyThroughDeaths(device, torture(4));
   await expectLayout(device.path, four.files, 16 * KIB);
 });
 

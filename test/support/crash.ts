@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs"
 
 import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
 import type { DeviceRecord } from "../../src/device/store.ts";
-import { program, runOk, serverPids, until } from "./program.ts";
+import { hasFeature, program, runOk, serverPids, until } from "./program.ts";
 
 export const recordPath = (id: number) => `/run/ublk-bun/${id}.json`;
 export const recordText = (id: number) => readFileSync(recordPath(id), "utf8");
@@ -25,6 +25,28 @@ export function killNow(id: number): number {
   if (pid === undefined) throw new Error(`nobody serves device ${id}`);
   process.kill(pid, "SIGKILL");
   return pid;
+}
+
+let isFragile: Promise<boolean> | undefined;
+
+/**
+ * Calls `kill`, which ends the server of device `id` while `load` reads and writes it. Linux 6.12 can crash
+ * when a server dies while a request is being given to it (docs/troubleshooting.md): there the load pauses
+ * until its server is dead, and what it sends then waits for the next one.
+ */
+export async function underLoad<T>(
+  id: number,
+  load: readonly Background[],
+  kill: () => T,
+): Promise<T> {
+  isFragile ??= hasFeature("UPDATE_SIZE").then((has) => !has);
+  if (await isFragile) {
+    for (const each of load) each.kill("SIGSTOP");
+    await until("nothing in flight", () => inFlight(id) === 0);
+  }
+  const result = kill();
+  for (const each of load) each.kill("SIGCONT");
+  return result;
 }
 
 /** A command that goes on while the test does something else. */

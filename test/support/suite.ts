@@ -14,6 +14,7 @@ import { type GuestResult, runGuest } from "./guest/guest.ts";
 import { type KernelName, KERNELS } from "./guest/kernel.ts";
 import { isLong } from "./long.ts";
 import { buildKublk } from "./peer.ts";
+import { buildOddProgram } from "./torture/build.ts";
 
 const UNIT_SECONDS_MAX = 600;
 const KERNEL_SECONDS_MAX = isLong ? 10_800 : 3900;
@@ -135,6 +136,7 @@ async function kernels(): Promise<Count[]> {
   // Here, because a guest has no network.
   say("the kernel's own test server, to compare with");
   await buildKublk();
+  await buildOddProgram();
   const names = KERNELS.filter((name) => values.kernel === undefined || name === values.kernel);
   if (names.length === 0) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
   // A host of its own has one kernel only.

@@ -1,0 +1,11 @@
+// Entry of a queue's thread in the odd program: the real one, which finds the liars too.
+
+// oxlint-disable-next-line no-unassigned-import
+import "../../../../src/worker.ts";
+import { targets } from "../../../../src/targets/index.ts";
+import { dieInFetchWhenAsked } from "./death.ts";
+import { liars } from "./liars.ts";
+
+// In time: the Worker looks a target up when it is told to prepare.
+(targets as unknown[]).push(...liars);
+dieInFetchWhenAsked();
