@@ -62,7 +62,7 @@ if (hasBatch) {
       {
         const words = ["-q2", "-f", file, "--batch", mode, "--io-buf-size=1M"];
         await using device = await TestDevice.add("loop", ...words);
-        await verifyMixed(device.path, 2);
+        await verifyMixed(device.path);
         await runOk("cmp", device.path, file);
       }
       await runOk("rm", file);
