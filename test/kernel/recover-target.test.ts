@@ -4,7 +4,7 @@ import { afterEach, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 
 import { buildKublk } from "../support/peer.ts";
-import { leftovers, run, runOk, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
+import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 
 const kublk = await buildKublk();
 const RECORD = "/run/ublk-bun/0.json";

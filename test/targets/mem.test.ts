@@ -108,7 +108,7 @@ test("discards free memory, and what was there reads as zeroes", async () => {
 test("zeroes that must keep their space keep it, although memory cannot be zeroed in place", async () => {
   const spec = parse("--size=8MiB");
   await using backing = await mem.open(spec, context);
-  using local = new LocalQueue({ target: mem, spec, backing, depth: 1, ioBufBytes: MIB });
+  using local = LocalQueue.of({ target: mem, spec, backing, depth: 1, ioBufBytes: MIB });
   const flags = UBLK_IO_F.NOUNMAP;
   const zeroes = { op: UBLK_IO_OP.WRITE_ZEROES, flags, offsetBytes: MIB, lengthBytes: 4 * MIB };
   expect(local.answer(zeroes)).toBe(0);
