@@ -142,6 +142,18 @@ export const checks: readonly Check[] = [
     },
   },
   {
+    name: "what was flushed is there after kill -9",
+    needs: writable,
+    run: async (bench) => {
+      await all(bench.apart(DEPTH, 60), write(bench));
+      await bench.disk.flush(bench.model);
+      // These may be lost, unless the target claims to have no cache: but they alone.
+      await all(bench.apart(DEPTH, 20), write(bench));
+      await bench.killAndReopen();
+      await bench.compare();
+    },
+  },
+  {
     name: "two queues: written through one, read through the other",
     run: async (bench) => {
       const { disk, model } = bench;
@@ -154,18 +166,6 @@ export const checks: readonly Check[] = [
       await disk.flush(model);
       await bench.killAndReopen();
       await bench.compare({ queue: 1 });
-    },
-  },
-  {
-    name: "what was flushed is there after kill -9",
-    needs: writable,
-    run: async (bench) => {
-      await all(bench.apart(DEPTH, 60), write(bench));
-      await bench.disk.flush(bench.model);
-      // These may be lost, unless the target claims to have no cache: but they alone.
-      await all(bench.apart(DEPTH, 20), write(bench));
-      await bench.killAndReopen();
-      await bench.compare();
     },
   },
   {
