@@ -36,7 +36,12 @@ test("two adds of one id at once: one wins, the other says that the id is taken"
   expect(later.exitCode).toBe(5);
   expect(await device.report()).toMatchObject({ state: "LIVE", ours: true });
   await readDisk();
-  expect(readdirSync("/run/ublk-bun").toSorted()).toEqual(["0.json", "0.log", "0.sock"]);
+  expect(readdirSync("/run/ublk-bun").toSorted()).toEqual([
+    "0.json",
+    "0.log",
+    "0.sock",
+    "events.ndjson",
+  ]);
 });
 
 test("an interrupted add leaves a served device or none, whenever the signal comes", async () => {
@@ -59,7 +64,12 @@ test("an interrupted add leaves a served device or none, whenever the signal com
       await readDisk();
       const [report] = JSON.parse(await ublkOk("list", "--json"));
       expect(report).toMatchObject({ id: 0, state: "LIVE", ours: true, target: "null" });
-      expect(readdirSync("/run/ublk-bun").toSorted()).toEqual(["0.json", "0.log", "0.sock"]);
+      expect(readdirSync("/run/ublk-bun").toSorted()).toEqual([
+        "0.json",
+        "0.log",
+        "0.sock",
+        "events.ndjson",
+      ]);
       await ublkOk("del", "0");
     } else {
       expect(exitCode, "an add that leaves nothing has not succeeded").not.toBe(0);

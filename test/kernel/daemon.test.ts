@@ -53,7 +53,7 @@ test("it is born clean: environment, session, folder, mask, descriptors, protect
     .split("\0")
     .filter(Boolean)
     .map((pair) => pair.split("=")[0]);
-  expect(names.toSorted()).toEqual(["LANG", "PATH"]);
+  expect(names.toSorted()).toEqual(["BUN_ENABLE_CRASH_REPORTING", "LANG", "PATH"]);
   expect(proc(pid, "cmdline")).toStartWith("@ublk-bun\0");
   expect(readlinkSync(`/proc/${pid}/cwd`)).toBe("/");
   expect(proc(pid, "status")).toMatch(/^Umask:\s+0077$/m);

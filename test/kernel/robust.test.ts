@@ -48,7 +48,7 @@ test("with a full run folder the disk is recovered all the same, and can be dele
     const listed = await ublkOk("list", "0", "--run-dir", dir);
     expect(listed).toContain("state LIVE");
     await ublkOk("del", "0", "--run-dir", dir);
-    expect(await run(["ls", dir])).toMatchObject({ stdout: "filler\n" });
+    expect(await run(["ls", dir])).toMatchObject({ stdout: "events.ndjson\nfiller\n" });
   } finally {
     await runOk("umount", dir);
   }
