@@ -22,6 +22,12 @@ export const targetArg = {
 export function targetNamed(name: string): Target {
   const target = targets.find((known) => known.name === name.replaceAll("-", "_"));
   if (target !== undefined) return target;
+  if (/[/]|[.]ts$/.test(name)) {
+    throw new UsageError(
+      `Unknown target "${name}"`,
+      "this version cannot serve a target of your own yet; it can check it: ublk-bun check FILE",
+    );
+  }
   const near = closest(name, targetNames);
   throw new UsageError(
     `Unknown target "${name}"`,
