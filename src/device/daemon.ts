@@ -107,8 +107,9 @@ class Daemon {
 
   /** Adds or recovers; undefined when that failed, which has been reported then. */
   async #begin(control: Control, liburing: string): Promise<Device | undefined> {
+    let device: Device | undefined;
     try {
-      const device = this.#device(control, liburing);
+      device = this.#device(control, liburing);
       if (this.#job.verb === "add") {
         const identity = BigInt(`0x${this.#job.record.identity}`);
         await device.add(identity, (id) => this.#claim(id));
@@ -120,6 +121,8 @@ class Daemon {
       this.#report({ kind: "live", id: device.id });
       return device;
     } catch (error) {
+      // A recovery that fails ends here, and its process at once.
+      device?.releaseClaim();
       log.error(error);
       this.#reportError(error);
       return undefined;

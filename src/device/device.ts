@@ -82,6 +82,7 @@ export class Device {
       stallTimeoutMs: this.#target.mayBlock ? 0 : record.stallTimeoutMs,
       onFatal: options.onFatal,
       onBroken: (reason) => this.#broken.abort(new UblkError(`The target failed: ${reason}`)),
+      describeCall: (op) => this.#target.describeCall?.(op) ?? "the target does not return",
     });
   }
 
@@ -114,7 +115,7 @@ export class Device {
       this.#noteDifferences(record, info);
       await control.run(setParams, this.id, toParams(backing.geometry, info.ioBufBytes));
       store.save(this.record);
-      this.#releaseClaim();
+      this.releaseClaim();
       await this.#prepareWorkers(info, backing);
       signal.throwIfAborted();
       await this.#prime(info, signal);
@@ -124,7 +125,7 @@ export class Device {
       await this.#undo(error);
       throw error;
     } finally {
-      this.#releaseClaim();
+      this.releaseClaim();
       lock?.[Symbol.dispose]();
     }
   }
@@ -177,7 +178,7 @@ export class Device {
       // The disk is served; that is what counts.
       log.warn(`the restart is not counted in the record: ${messageOf(error)}`);
     }
-    this.#releaseClaim();
+    this.releaseClaim();
   }
 
   /** Resolves when the device has left us, by a stop or because we let go; everything is closed then. */
@@ -209,10 +210,20 @@ export class Device {
   }
 
   async #openTarget({ isNew }: { readonly isNew: boolean }): Promise<Backing> {
-    const { id: deviceId, identity } = this.record;
-    const { note, force: isForced } = this.#options;
-    const context = { deviceId, identity, isNew, isForced, note };
-    this.#backing = await this.#target.open(this.#spec, context);
+    const { id: deviceId, identity, queues } = this.record;
+    const { note, force: isForced, timeoutMs } = this.#options;
+    const spec = this.#spec;
+    const hosting = this.#target.hosting?.(spec);
+    if (hosting === undefined) {
+      const context = { deviceId, identity, isNew, isForced, note, queues };
+      this.#backing = await this.#target.open(spec, context);
+      return this.#backing;
+    }
+    const context = { deviceId, identity, isNew, queues };
+    const file = this.record.target;
+    const geometry = await this.#workers.open({ hosting, file, spec, context, timeoutMs });
+    // What is open is the threads', which close it when they go.
+    this.#backing = { geometry, fds: [], facts: {}, [Symbol.asyncDispose]: async () => {} };
     return this.#backing;
   }
 
@@ -232,13 +243,14 @@ export class Device {
       const request = { id, queues, depth, ioBufBytes, ioDescBytes, flags, identity };
       return await control.run(addDev, id, request);
     } catch (error) {
-      this.#releaseClaim();
+      this.releaseClaim();
       await this.#target.remove?.(record.spec, record);
       throw error;
     }
   }
 
-  #releaseClaim(): void {
+  /** Whoever waits to use files for another device gets on. */
+  releaseClaim(): void {
     this.#claim?.[Symbol.dispose]();
     this.#claim = undefined;
   }

@@ -3,17 +3,20 @@
 import { existsSync } from "node:fs";
 
 import type { Control } from "../control/control.ts";
-import { KernelError, UblkError } from "../errors.ts";
+import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
 import { mapMemory } from "../ffi/memory.ts";
 import { log } from "../log.ts";
 import { Progress, PROGRESS_LINE_BYTES } from "../queue/progress.ts";
-import type { FromWorker, Order, Prepare } from "../queue/protocol.ts";
+import type { FromWorker, OpenDisk, Order, Prepare } from "../queue/protocol.ts";
 import { KIND } from "../queue/tag.ts";
-import { spawnWorker } from "../spawn.ts";
+import { spawnScriptWorker, spawnWorker } from "../spawn.ts";
+import type { Geometry } from "../target.ts";
+import { within } from "./deadline.ts";
 
 const POLLIN = 0x1;
 const THREAD_CHECK_MS = 1000;
+const PAGE_BYTES = 4096;
 /** A stalled queue is seen after this many looks at it: a suspended machine is no stall. */
 const STALL_LOOKS = 8;
 
@@ -25,17 +28,30 @@ export interface WorkersOptions {
   readonly onFatal: (reason: string) => never;
   /** A target threw before the device was live; its queue answers with EIO since. */
   readonly onBroken: (reason: string) => void;
+  /** A target's function that does not return, in words, by its operation. */
+  readonly describeCall: (op: number) => string;
+}
+
+/** What the threads of a target's file open. */
+export interface OpenAll extends Pick<OpenDisk, "file" | "spec"> {
+  readonly context: Omit<OpenDisk["context"], "queueId">;
+  /** One thread for all queues, or one each. */
+  readonly hosting: "one" | "each";
+  readonly timeoutMs: number;
 }
 
 /** What all Workers of a device are told; the rest is per queue. */
-export type PrepareAll = Omit<Prepare, "kind" | "queueId" | "progressAddress"> & {
-  readonly queues: number;
-};
+export type PrepareAll = Omit<
+  Prepare,
+  "kind" | "queueId" | "queueIds" | "progressAddress" | "stallTimeoutMs"
+>;
 
 interface QueueWorker {
   readonly queueId: number;
   readonly worker: Worker;
   readonly port: MessagePort;
+  /** The other end of `port`, for the Worker. */
+  readonly portThere: MessagePort;
   readonly progress: Progress;
   ringFd: number;
   threadId: number;
@@ -47,7 +63,11 @@ export class Workers {
   readonly #stallTimeoutMs: number;
   readonly #onFatal: (reason: string) => never;
   readonly #onBroken: (reason: string) => void;
+  readonly #describeCall: (op: number) => string;
+  /** Mapped until the process ends: Workers write to it as long as they live. */
+  readonly #page = mapMemory(PAGE_BYTES);
   #workers: QueueWorker[] = [];
+  #opened: { readonly all: OpenAll; readonly geometry: Geometry } | undefined;
   #waiting = new Map<number, (message: FromWorker) => void>();
   readonly #noted = new Set<string>();
   #primed = false;
@@ -56,38 +76,83 @@ export class Workers {
   /** Resolves when no Worker holds anything of the device any more. */
   readonly gone: Promise<void> = this.#allGone.promise;
 
-  constructor({ control, stallTimeoutMs, onFatal, onBroken }: WorkersOptions) {
+  constructor({ control, stallTimeoutMs, onFatal, onBroken, describeCall }: WorkersOptions) {
     this.#control = control;
     this.#stallTimeoutMs = stallTimeoutMs;
     this.#onFatal = onFatal;
     this.#onBroken = onBroken;
+    this.#describeCall = describeCall;
   }
 
-  /** Starts one Worker a queue and waits until each has ring, buffers and target ready. */
-  async prepare({ queues, ...common }: PrepareAll): Promise<void> {
-    // Mapped until the process ends: Workers write to it as long as they live.
-    const page = mapMemory(Math.ceil((queues * PROGRESS_LINE_BYTES) / 4096) * 4096);
-    const preparing = Array.from({ length: queues }, async (_, queueId) => {
-      const progressAddress = page.address + queueId * PROGRESS_LINE_BYTES;
-      const { port1, port2 } = new MessageChannel();
-      const queueWorker = this.#start(queueId, port1, new Progress(progressAddress));
-      const job: Prepare = { kind: "prepare", ...common, queueId, progressAddress };
-      const answered = this.#next(queueId);
-      queueWorker.worker.postMessage(job, [port2]);
-      const answer = await answered;
-      if (answer.kind === "failed") {
-        throw new UblkError(
-          `Queue ${queueId} cannot be prepared: ${answer.message}`,
-          answer.hint === undefined ? {} : { hint: answer.hint },
-        );
+  /**
+   * Opens the disk of a target's file in the first of its threads; `prepare` opens the others. Throws
+   * what the file does, or when it does not end in time: it may be beyond reach then.
+   */
+  async open(all: OpenAll): Promise<Geometry> {
+    const geometry = await this.#open(0, all);
+    this.#opened = { all, geometry };
+    return geometry;
+  }
+
+  /** Starts the Workers that there are not yet, and waits until each has all that it needs ready. */
+  async prepare(common: PrepareAll): Promise<void> {
+    const ids = Array.from({ length: common.queues }, (_, queueId) => queueId);
+    const isOne = this.#opened?.all.hosting === "one";
+    const groups = isOne ? [ids] : ids.map((queueId) => [queueId]);
+    await Promise.all(groups.map((queueIds) => this.#prepare(queueIds, common)));
+  }
+
+  async #open(queueId: number, { file, spec, timeoutMs, ...all }: OpenAll): Promise<Geometry> {
+    const progressAddress = this.#progressAddress(queueId);
+    const { worker } = this.#start(queueId, spawnScriptWorker);
+    const answered = this.#next(queueId);
+    const context = { ...all.context, queueId };
+    const job: OpenDisk = { kind: "open", file, spec, context, progressAddress };
+    worker.postMessage(job);
+    const answer = await within(timeoutMs, answered);
+    if (answer === "late") {
+      throw new UblkError(`${file}: opening the disk does not end`, {
+        exitCode: EXIT.timedOut,
+        hint: "nothing was changed; a target that takes long to open needs a longer --timeout",
+      });
+    }
+    if (answer.kind === "opened") return answer.geometry;
+    if (answer.kind !== "failed") return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
+    const { message, hint } = answer;
+    throw new UblkError(message, hint === undefined ? {} : { hint });
+  }
+
+  async #prepare(queueIds: readonly number[], common: PrepareAll): Promise<void> {
+    const [queueId = 0] = queueIds;
+    if (this.#opened !== undefined && queueId > 0) {
+      const geometry = await this.#open(queueId, this.#opened.all);
+      if (!Bun.deepEquals(geometry, this.#opened.geometry)) {
+        throw new UblkError(`${this.#opened.all.file}: its instances are not of the same shape`);
       }
-      if (answer.kind !== "prepared")
-        return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
-      queueWorker.ringFd = answer.ringFd;
-      queueWorker.threadId = answer.threadId;
-      this.#watchThread(queueWorker);
-    });
-    await Promise.all(preparing);
+    }
+    const queueWorker =
+      this.#workers.find((each) => each.queueId === queueId) ?? this.#start(queueId, spawnWorker);
+    const job: Prepare = {
+      kind: "prepare",
+      ...common,
+      queueId,
+      queueIds,
+      progressAddress: this.#progressAddress(queueId),
+      stallTimeoutMs: this.#stallTimeoutMs,
+    };
+    const answered = this.#next(queueId);
+    queueWorker.worker.postMessage(job, [queueWorker.portThere]);
+    const answer = await answered;
+    if (answer.kind === "failed") {
+      throw new UblkError(
+        `Queue ${queueId} cannot be prepared: ${answer.message}`,
+        answer.hint === undefined ? {} : { hint: answer.hint },
+      );
+    }
+    if (answer.kind !== "prepared") return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
+    queueWorker.ringFd = answer.ringFd;
+    queueWorker.threadId = answer.threadId;
+    this.#watchThread(queueWorker);
   }
 
   /** Lets every Worker fetch its queue's tags from the open char device, and serve. */
@@ -153,9 +218,16 @@ export class Workers {
     }
   }
 
-  #start(queueId: number, port: MessagePort, progress: Progress): QueueWorker {
-    const worker = spawnWorker(`queue ${queueId}`);
-    const self = { queueId, worker, port, progress, ringFd: -1, threadId: 0, gone: false };
+  #progressAddress(queueId: number): number {
+    return this.#page.address + queueId * PROGRESS_LINE_BYTES;
+  }
+
+  #start(queueId: number, spawn: (name: string) => Worker): QueueWorker {
+    const worker = spawn(`queue ${queueId}`);
+    const { port1: port, port2: portThere } = new MessageChannel();
+    const progress = new Progress(this.#progressAddress(queueId));
+    const ports = { port, portThere };
+    const self = { queueId, worker, ...ports, progress, ringFd: -1, threadId: 0, gone: false };
     this.#workers.push(self);
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#heard(self, data);
     // A Worker that ends, for whatever reason and with whatever code, leaves its tags hanging.
@@ -177,6 +249,7 @@ export class Workers {
     }
     if (message.kind === "gone") return;
     if (message.kind === "note") return this.#note(message.text);
+    if (message.kind === "log") return void log.warn(message.text);
     if (message.kind === "broken") {
       const reason = `queue ${worker.queueId}: ${message.message}`;
       return this.#live ? this.#onFatal(reason) : this.#onBroken(reason);
@@ -224,8 +297,9 @@ export class Workers {
         last.looks = !gone && isBusy && rounds === last.rounds ? last.looks + 1 : 0;
         last.rounds = rounds;
         if (last.looks < STALL_LOOKS) return;
+        const call = progress.call < 0 ? "" : `: ${this.#describeCall(progress.call)}`;
         this.#onFatal(
-          `queue ${queueId} has been busy with one round for ${this.#stallTimeoutMs} ms`,
+          `queue ${queueId} has been busy with one round for ${this.#stallTimeoutMs} ms${call}`,
         );
       });
     }, this.#stallTimeoutMs / STALL_LOOKS).unref();
