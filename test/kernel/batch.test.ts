@@ -2,6 +2,7 @@
 
 import { afterAll, afterEach, expect, test } from "bun:test";
 
+import { keepBusy } from "../support/busy.ts";
 import {
   ddWords,
   inFlight,
@@ -14,7 +15,6 @@ import {
 import {
   hasFeature,
   leftovers,
-  run,
   runOk,
   TestDevice,
   ublk,
@@ -33,27 +33,6 @@ const hasBatch = await hasFeature("BATCH_IO");
 
 afterEach(() => expect(leftovers()).toEqual([]));
 afterAll(() => scratch[Symbol.asyncDispose]());
-
-/** Reads and writes that keep both queues full until `end`, which fails if a request did. */
-function keepBusy(path: string) {
-  const words = `--name=job --filename=${path} --rw=randrw --bs=4k --direct=1 --size=1g
-    --ioengine=libaio --iodepth=64 --numjobs=2 --group_reporting --number_ios=500`;
-  const over = { isOver: false };
-  const work = (async () => {
-    for (;;) {
-      const { exitCode, stdout, stderr } = await run(["fio", ...words.split(/\s+/)]);
-      if (exitCode !== 0 || over.isOver)
-        return { exitCode, output: exitCode === 0 ? "" : stdout + stderr };
-    }
-  })();
-  return {
-    isUnderWay: () => until("fio's requests", () => inFlight(0) > 0),
-    end: async () => {
-      over.isOver = true;
-      expect(await work).toEqual({ exitCode: 0, output: "" });
-    },
-  };
-}
 
 if (hasBatch) {
   for (const mode of MODES) {
@@ -101,7 +80,7 @@ if (hasBatch) {
 
   test("upgrade and quiesce under I/O: no request fails", async () => {
     await using device = await TestDevice.add("null", "-n0", "-q2", "--batch");
-    const fio = keepBusy(device.path);
+    const fio = keepBusy(device);
     await fio.isUnderWay();
     await ublkOk("upgrade", "0");
     await fio.isUnderWay();

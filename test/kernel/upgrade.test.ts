@@ -10,6 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 
+import { keepBusy } from "../support/busy.ts";
 import { ddWords, inFlight, killNow, readBlock, recordText, start } from "../support/crash.ts";
 import {
   hasFeature,
@@ -24,40 +25,13 @@ import {
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
-const isFragile = !(await hasFeature("UPDATE_SIZE"));
-
-/**
- * Reads and writes at a depth that keeps whole queues busy, for as long as it is told to; its end is
- * fio's status, 0 unless a request failed.
- */
-function keepBusy(path: string) {
-  // Linux 6.12 can crash when a server goes under full load: see docs/troubleshooting.md.
-  const load = isFragile ? "--iodepth=4 --thinktime=20ms" : "--iodepth=64";
-  const words = `--name=job --filename=${path} --rw=randrw --bs=4k --direct=1 --size=1g
-    --ioengine=libaio ${load} --numjobs=2 --group_reporting --number_ios=500`;
-  const over = { isOver: false };
-  const work = (async () => {
-    for (;;) {
-      const { exitCode, stdout, stderr } = await run(["fio", ...words.split(/\s+/)]);
-      if (exitCode !== 0 || over.isOver)
-        return { exitCode, output: exitCode === 0 ? "" : stdout + stderr };
-    }
-  })();
-  return {
-    end: async () => {
-      over.isOver = true;
-      expect(await work).toEqual({ exitCode: 0, output: "" });
-    },
-  };
-}
-
 test("three upgrades under I/O: a new server each time, no error, the pause is told", async () => {
   const folder = mkdtempSync("/tmp/upgrade-");
   const newer = `${folder}/ublk-bun-newer`;
   copyFileSync(program, newer);
   await using device = await TestDevice.add("null", "-n0", "-q2");
-  const fio = keepBusy(device.path);
-  await until("fio's requests", () => inFlight(0) > 0);
+  const fio = keepBusy(device);
+  await fio.isUnderWay();
   for (let round = 1; round <= 3; round++) {
     const oldPid = await device.serverPid();
     const binary = round === 2 ? ["--binary", newer] : [];
@@ -128,8 +102,8 @@ test("a new program that dies at its moment: the old one serves again, no I/O is
       `while kill -0 ${oldPid} 2>/dev/null; do sleep 0.05; done\nexit 9\n`,
   );
   chmodSync(impostor, 0o755);
-  const fio = keepBusy(device.path);
-  await until("fio's requests", () => inFlight(0) > 0);
+  const fio = keepBusy(device);
+  await fio.isUnderWay();
   const { exitCode, stderr } = await ublk("upgrade", "0", "--binary", impostor);
   expect(stderr).toContain("the old program serves /dev/ublkb0 again");
   expect(exitCode).toBe(1);
@@ -151,8 +125,8 @@ test("--recovery=queue: with QUIESCE_DEV no request fails; without it, refused w
     expect(await device.serverPid()).not.toBe(pid);
     return;
   }
-  const fio = keepBusy(device.path);
-  await until("fio's requests", () => inFlight(0) > 0);
+  const fio = keepBusy(device);
+  await fio.isUnderWay();
   for (let round = 0; round < 3; round++) await ublkOk("upgrade", "0");
   await fio.end();
 });

@@ -1,0 +1,38 @@
+// A disk that is kept busy for as long as a test needs it.
+
+import { expect } from "bun:test";
+
+import { inFlight } from "./crash.ts";
+import { hasFeature, run, type TestDevice, until } from "./program.ts";
+
+export interface Busy {
+  /** Waits until requests are with the server. */
+  isUnderWay(): Promise<void>;
+  /** Ends after the round of fio that is running; fails if a request has failed. */
+  end(): Promise<void>;
+}
+
+const isFragile = !(await hasFeature("UPDATE_SIZE"));
+
+/** Reads and writes at a depth that keeps whole queues busy, until `end`. */
+export function keepBusy({ id, path }: TestDevice): Busy {
+  // Linux 6.12 can crash when a server goes under full load: see docs/troubleshooting.md.
+  const load = isFragile ? "--iodepth=4 --thinktime=20ms" : "--iodepth=64";
+  const words = `--name=job --filename=${path} --rw=randrw --bs=4k --direct=1 --size=1g
+    --ioengine=libaio ${load} --numjobs=2 --group_reporting --number_ios=500`;
+  let isOver = false;
+  const work = (async () => {
+    for (;;) {
+      const { exitCode, stdout, stderr } = await run(["fio", ...words.split(/\s+/)]);
+      if (exitCode !== 0 || isOver)
+        return { exitCode, output: exitCode === 0 ? "" : stdout + stderr };
+    }
+  })();
+  return {
+    isUnderWay: () => until("fio's requests", () => inFlight(id) > 0),
+    end: async () => {
+      isOver = true;
+      expect(await work).toEqual({ exitCode: 0, output: "" });
+    },
+  };
+}
