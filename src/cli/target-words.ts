@@ -3,6 +3,7 @@
 import type { ArgsDef } from "citty";
 
 import { UsageError } from "../errors.ts";
+import { isFilePath } from "../script/file-path.ts";
 import type { Target } from "../target.ts";
 import { targets } from "../targets/index.ts";
 import { closest } from "./strict.ts";
@@ -22,7 +23,7 @@ export const targetArg = {
 export function targetNamed(name: string): Target {
   const target = targets.find((known) => known.name === name.replaceAll("-", "_"));
   if (target !== undefined) return target;
-  if (/[/]|[.]ts$/.test(name)) {
+  if (isFilePath(name)) {
     throw new UsageError(
       `Unknown target "${name}"`,
       "this version cannot serve a target of your own yet; it can check it: ublk-bun check FILE",

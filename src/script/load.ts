@@ -1,7 +1,7 @@
 // A target's file: imported, with the module "ublk-bun" provided to it, and checked. What is wrong
 // with it is said with file and line.
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 
 import { plugin } from "bun";
 import type { Definition } from "ublk-bun";
@@ -38,12 +38,13 @@ function provideModule(): void {
   });
 }
 
-/** True of a target word that names a file. */
-export const isFilePath = (target: string) =>
-  target.includes("/") || /\.[cm]?[jt]sx?$/.test(target);
-
 /** What the file, an absolute path, defines. Throws UblkError, whose message begins with a place. */
 export async function loadDefinition(file: string): Promise<Definition> {
+  if (!existsSync(file)) {
+    throw new UblkError(`${file}: there is no such file`, {
+      hint: "name a target's file, such as ./disk.ts; ublk-bun init makes one to start from",
+    });
+  }
   provideModule();
   let module: { readonly default?: unknown };
   const { exit } = process;

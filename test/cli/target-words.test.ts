@@ -45,6 +45,19 @@ test("a slip in a target's name is told", () => {
   throw new Error("nul is no target");
 });
 
+test.each(["./disk.ts", "disk.ts", "/srv/disk"])(
+  "a file, %s, is told that it is not served",
+  (name) => {
+    try {
+      targetNamed(name);
+    } catch (error) {
+      expect(error).toMatchObject({ exitCode: 2, hint: expect.stringContaining("ublk-bun check") });
+      return;
+    }
+    throw new Error("a file is no target here");
+  },
+);
+
 test("recover --target takes the target's options, and needs no size", () => {
   const args = recoverCommand(words("0 --target null")).args as Record<
     string,

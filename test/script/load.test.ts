@@ -103,6 +103,7 @@ const wrong: Readonly<Record<string, readonly [files: Record<string, string>, sa
     { "a.ts": `${IMPORT}import { x } from "./gone.ts";\n${target("x")}` },
     "a.ts:2: Cannot find module './gone.ts'",
   ],
+  "no file at all": [{}, "a.ts: there is no such file"],
   "a name that its module does not have": [
     { "a.ts": `${IMPORT}import { x } from "./b.ts";\n${target("x")}`, "b.ts": "export {};\n" },
     "a.ts:2: Export named 'x' not found",

@@ -6,7 +6,8 @@ import { defineCommand } from "citty";
 import type { Param } from "ublk-bun";
 
 import { UsageError } from "../../errors.ts";
-import { isFilePath, loadDefinition } from "../../script/load.ts";
+import { isFilePath } from "../../script/file-path.ts";
+import { loadDefinition } from "../../script/load.ts";
 import { targets } from "../../targets/index.ts";
 import { print } from "../output.ts";
 import { closest } from "../strict.ts";
@@ -57,7 +58,7 @@ async function fileText(name: string): Promise<string> {
   return [
     `${name}: ${options.summary ?? (kind === "ring" ? "a ring target" : "a target")}`,
     "",
-    `Usage: ublk-bun add --target ${name}${params.length > 0 ? " [--param KEY=VALUE …]" : ""}`,
+    `Usage: ublk-bun check ${name}${params.length > 0 ? " [--param KEY=VALUE …]" : ""}`,
     "",
     ...(params.length === 0 ? ["  it has no parameters"] : []),
     ...params.map(([key, param]) => `  ${`${key}=${param.type}`.padEnd(width)}${about(param)}`),
