@@ -6,6 +6,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
+import { loadDefinition } from "../../src/script/load.ts";
+
 const folder = mkdtempSync(join(tmpdir(), "load-"));
 const program = join(folder, "bin/load");
 const support = join(import.meta.dir, "../support");
@@ -103,7 +105,6 @@ const wrong: Readonly<Record<string, readonly [files: Record<string, string>, sa
     { "a.ts": `${IMPORT}import { x } from "./gone.ts";\n${target("x")}` },
     "a.ts:2: Cannot find module './gone.ts'",
   ],
-  "no file at all": [{}, "a.ts: there is no such file"],
   "a name that its module does not have": [
     { "a.ts": `${IMPORT}import { x } from "./b.ts";\n${target("x")}`, "b.ts": "export {};\n" },
     "a.ts:2: Export named 'x' not found",
@@ -150,3 +151,11 @@ const wrong: Readonly<Record<string, readonly [files: Record<string, string>, sa
 for (const [what, [files, said]] of Object.entries(wrong)) {
   test(`${what}: said with file and line`, async () => expect(await load(files)).toStartWith(said));
 }
+
+test("a file that is not there: said so, and where to begin", async () => {
+  const missing = loadDefinition("/nowhere/disk.ts");
+  await expect(missing).rejects.toMatchObject({
+    message: "/nowhere/disk.ts: there is no such file",
+    hint: expect.stringContaining("ublk-bun init"),
+  });
+});
