@@ -4,7 +4,15 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 
 import { parseRecord } from "../../../src/device/record-text.ts";
-import { daemonPids, ddWords, killNow, readBlock, start, untilWaiting } from "../crash.ts";
+import {
+  type Background,
+  daemonPids,
+  ddWords,
+  killNow,
+  readBlock,
+  start,
+  untilWaiting,
+} from "../crash.ts";
 import {
   type DeviceReport,
   hasFeature,
@@ -132,13 +140,8 @@ async function dieInRecover(step: Step, canForget: boolean): Promise<string> {
   if (report === undefined) throw new Error("the device is gone");
   node.assertSame();
   const isLive = report.serverPid !== null;
-  if (isSpent(step, canForget)) {
-    await answers([6], "recover", ID);
-    await answers([0], "del", ID, "--force");
-    if ((await waiting.ended).exitCode === 0) throw new Error("the waiting read was answered");
-    return `exit ${exitCode}, spent, deleted`;
-  }
-  await answers(isLive ? [6] : [0], "recover", ID);
+  const code = await answers(isLive ? [6] : recoverCodes(step, canForget), "recover", ID);
+  if (!isLive && code === 6) return `exit ${exitCode}, ${await giveUp(waiting)}`;
   node.assertSame();
   const { exitCode: ddExit, stderr } = await waiting.ended;
   if (ddExit !== 0) throw new Error(`the waiting read failed: ${stderr}`);
@@ -147,14 +150,23 @@ async function dieInRecover(step: Step, canForget: boolean): Promise<string> {
   return `exit ${exitCode}${isLive ? ", live" : ""}`;
 }
 
-/** What the older kernel does not forget: a server that has fetched and died before END. */
-function isSpent({ step, when }: Step, canForget: boolean): boolean {
-  if (canForget) return false;
-  return (
-    step === "HALF_FETCH" ||
-    (step === "FETCH" && when === "after") ||
-    (step === "END_USER_RECOVERY" && when === "before")
-  );
+/**
+ * What `recover` may answer once the server is dead. The older kernel never forgets one that has fetched
+ * some of its tags and died before END; one that has fetched them all, it sometimes does.
+ */
+function recoverCodes({ step, when }: Step, canForget: boolean): readonly number[] {
+  if (canForget) return [0];
+  if (step === "HALF_FETCH") return [6];
+  const isFetched =
+    (step === "FETCH" && when === "after") || (step === "END_USER_RECOVERY" && when === "before");
+  return isFetched ? [0, 6] : [0];
+}
+
+/** A disk that no server can take over is deleted, and what waited for it fails. */
+async function giveUp(waiting: Background): Promise<string> {
+  await answers([0], "del", ID, "--force");
+  if ((await waiting.ended).exitCode === 0) throw new Error("the waiting read was answered");
+  return "spent, deleted";
 }
 
 /** A killed `upgrade`, successor or predecessor: whatever happened, somebody serves the disk. */
@@ -171,14 +183,14 @@ async function dieInUpgrade(step: Step, canForget: boolean): Promise<string> {
   if (report === undefined) throw new Error("the device is gone");
   node.assertSame();
   await using waiting = start(...ddWords(device.path, 0));
-  if (isSpent(step, canForget)) {
+  if (report.serverPid === null) {
+    const codes = recoverCodes(step, canForget);
+    if (!codes.includes(6)) throw new Error(`nobody serves the disk: ${exitCode}`);
     await untilWaiting(waiting, device.path);
-    await answers([6], "recover", ID);
-    await answers([0], "del", ID, "--force");
-    if ((await waiting.ended).exitCode === 0) throw new Error("the waiting read was answered");
-    return `exit ${exitCode}, spent, deleted`;
+    if ((await answers(codes, "recover", ID)) === 6) {
+      return `exit ${exitCode}, ${await giveUp(waiting)}`;
+    }
   }
-  if (report.serverPid === null) throw new Error(`nobody serves the disk: ${exitCode}`);
   const { exitCode: ddExit, stderr } = await waiting.ended;
   if (ddExit !== 0) throw new Error(`the waiting read failed: ${stderr}`);
   await answers([6], "recover", ID);

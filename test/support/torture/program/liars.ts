@@ -10,6 +10,8 @@ import { defineTarget, type QueueContext, type RingHandler } from "../../../../s
 
 const BLOCK_BYTES = 4096;
 const SLOT_BYTES = 512 * 1024;
+/** So many that some are read before they are overwritten, whichever the writers choose. */
+const SLOTS = 16;
 
 type LiarSpec = { readonly file: string };
 
@@ -21,7 +23,7 @@ class HastyQueue implements RingHandler {
   readonly kind = "ring";
   readonly #queue: QueueContext;
   readonly #fd: number;
-  readonly #slots = Array.from({ length: 4 }, () => ({
+  readonly #slots = Array.from({ length: SLOTS }, () => ({
     memory: mapMemory(SLOT_BYTES),
     offsetBytes: 0,
     lengthBytes: 0,
