@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs"
 
 import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
 import type { DeviceRecord } from "../../src/device/store.ts";
-import { hasFeature, program, runOk, serverPids, until } from "./program.ts";
+import { hasFeature, program, runOk, serverPids, TestDevice, until } from "./program.ts";
 
 export const recordPath = (id: number) => `/run/ublk-bun/${id}.json`;
 export const recordText = (id: number) => readFileSync(recordPath(id), "utf8");
@@ -45,6 +45,8 @@ export async function underLoad<T>(
     await until("nothing in flight", () => inFlight(id) === 0);
   }
   const result = kill();
+  // A server that dies of SIGSEGV takes its time.
+  if (await isFragile) await new TestDevice(id).untilState("QUIESCED");
   for (const each of load) each.kill("SIGCONT");
   return result;
 }
