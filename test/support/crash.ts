@@ -81,7 +81,8 @@ export function start(...command: string[]): Background {
     ended,
     [Symbol.asyncDispose]: async () => {
       child.kill("SIGKILL");
-      await child.exited;
+      // One that waits for a disk nobody serves ends with the disk, which may be next to go.
+      await Promise.race([child.exited, Bun.sleep(5000)]);
     },
   };
 }
