@@ -20,3 +20,15 @@ test("bugs, warnings, stuck tasks and panics are problems", () => {
 test("a quiet log has none", () => {
   expect(kernelProblems("[ 0.0] Linux version 7.3\n[ 0.1] DEBUG: fine\nwarnings: 0\n")).toEqual([]);
 });
+
+test("one warning of 6.12 is known, there alone and of that function alone", () => {
+  const known =
+    "[ 224.1] WARNING: CPU: 0 PID: 324 at drivers/block/ublk_drv.c:1582 ublk_ch_uring_cmd+0xbe/0x1d0 [ublk_drv]";
+  const other = known.replace("ublk_ch_uring_cmd", "ublk_ch_release");
+  const old = "[ 0.0] Linux version 6.12.95+deb13-amd64 (Debian)";
+  expect(kernelProblems([old, known].join("\n"))).toEqual([]);
+  expect(kernelProblems([old, known, other].join("\n"))).toEqual([other]);
+  expect(kernelProblems(["[ 0.0] Linux version 7.3.4 (Debian)", known].join("\n"))).toEqual([
+    known,
+  ]);
+});
