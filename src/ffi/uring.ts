@@ -262,6 +262,9 @@ export const io_sqring_offsets = layout(40, {
   user_addr: ["u64", 32],
 });
 
+/** A bit of the completion ring's flags, ours to set: no eventfd is signalled. */
+export const IORING_CQ_EVENTFD_DISABLED = 1 << 0;
+
 /** Where things are in the mapped completion ring, in bytes. */
 export const io_cqring_offsets = layout(40, {
   head: ["u32", 0],

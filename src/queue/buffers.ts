@@ -61,6 +61,8 @@ export interface Buffers extends Pick<QueueContext, "address" | "transfer" | "tr
   begin(tag: number): number;
   /** The target is done with it: what to commit. */
   end(tag: number, result: number): number;
+  /** The tag's buffer is not safe any more: another takes its place, from the next commit on. */
+  replace(tag: number): void;
   /** One of the mode's own SQEs has failed. False: that must not happen, the queue is lost. */
   failed(tag: number, step: number, result: number): boolean;
 }
@@ -124,6 +126,10 @@ class CopyBuffers implements Buffers {
 
   end(_tag: number, result: number): number {
     return result;
+  }
+
+  replace(tag: number): void {
+    this.memory.replace(tag);
   }
 
   transfer(
@@ -297,6 +303,10 @@ class RegisteredBuffers implements Buffers {
   ): void {
     const operation = this.descriptors.op(tag) === UBLK_IO_OP.WRITE ? WRITEV_FIXED : READV_FIXED;
     prepTransfer(this.ring.sqes, sqe, operation, file, fileOffset, vectors, count, tag);
+  }
+
+  replace(_tag: number): void {
+    // The pages are the request's own.
   }
 
   failed(tag: number, step: number, _result: number): boolean {

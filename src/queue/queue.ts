@@ -35,6 +35,8 @@ export interface QueueOptions {
   readonly charFile: number;
   readonly descriptors: Descriptors;
   readonly buffers: Buffers;
+  /** Which of the queues that share a ring this is; `laneOf` finds it in a completion. Default 0. */
+  readonly lane?: number;
   /** One of the main thread's messages has arrived. */
   readonly onWake: () => void;
   /** A line for the daemon's log. */
@@ -53,6 +55,7 @@ export class Queue implements QueueContext {
   failure = 0;
 
   protected readonly charFile: number;
+  private readonly lane: number;
   private readonly descriptors: Descriptors;
   private readonly buffers: Buffers;
   private readonly owner: Uint8Array;
@@ -75,6 +78,7 @@ export class Queue implements QueueContext {
     this.depth = options.depth;
     this.ring = options.ring;
     this.charFile = options.charFile;
+    this.lane = packLo(0, options.lane ?? 0);
     this.descriptors = options.descriptors;
     this.buffers = options.buffers;
     this.onWake = options.onWake;
@@ -84,9 +88,7 @@ export class Queue implements QueueContext {
     this.addressHi = new Int32Array(options.depth);
     this.registration = new Int32Array(options.depth);
     for (let tag = 0; tag < options.depth; tag++) {
-      const address = options.buffers.commandAddress(tag);
-      this.addressLo[tag] = address | 0;
-      this.addressHi[tag] = Math.floor(address / 4294967296);
+      this.setAddress(tag);
       this.registration[tag] = options.buffers.registration(tag);
     }
   }
@@ -244,6 +246,21 @@ export class Queue implements QueueContext {
     assert(false, `queue ${this.id} has batch commands`);
   }
 
+  /**
+   * Somebody may still use the tag's buffer: from its next commit on, which must be the very next
+   * step, it has another one. Only where data is copied to an address.
+   */
+  replaceBuffer(tag: number): void {
+    this.buffers.replace(tag);
+    this.setAddress(tag);
+  }
+
+  private setAddress(tag: number): void {
+    const address = this.buffers.commandAddress(tag);
+    this.addressLo[tag] = address | 0;
+    this.addressHi[tag] = Math.floor(address / 4294967296);
+  }
+
   private delivered(tag: number, result: number): void {
     if (result === 0) {
       this.arrived(tag);
@@ -291,7 +308,7 @@ export class Queue implements QueueContext {
     sqes[at + 5] = 0;
     sqes[at + 6] = 0;
     sqes[at + 7] = 0;
-    sqes[at + 8] = tag;
+    sqes[at + 8] = tag | this.lane;
     sqes[at + 9] = KIND.ublk;
     sqes[at + 10] = 0;
     sqes[at + 11] = 0;

@@ -1,4 +1,4 @@
-// One data buffer a tag, at addresses that never change.
+// One data buffer a tag, at addresses that do not change unless a buffer is given up.
 
 import { UblkError } from "../errors.ts";
 import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
@@ -24,10 +24,12 @@ const mib = (bytes: number) => `${bytes / 1024 ** 2} MiB`;
 export class TagMemory implements Disposable {
   private readonly mappings: MappedMemory[] = [];
   private readonly addresses: Float64Array;
+  private readonly bytesPerTag: number;
 
   /** Throws UblkError, with the arithmetic, when it does not fit. */
   constructor({ depth, bytesPerTag, shared }: TagMemoryOptions) {
     this.addresses = new Float64Array(depth);
+    this.bytesPerTag = bytesPerTag;
     const buffers = shared ? 1 : depth;
     const perMapping = Math.max(1, Math.floor(MAPPING_BYTES_MAX / bytesPerTag));
     try {
@@ -53,6 +55,16 @@ export class TagMemory implements Disposable {
   /** Address of the tag's buffer, page aligned. */
   address(tag: number): number {
     return this.addresses[tag]!;
+  }
+
+  /**
+   * Gives the tag a buffer that nobody has seen. The old one stays mapped until the end, for somebody
+   * may still write to it, and is never handed out again. Throws KernelError without address space.
+   */
+  replace(tag: number): void {
+    const mapping = mapMemory(this.bytesPerTag, { noReserve: true });
+    this.mappings.push(mapping);
+    this.addresses[tag] = mapping.address;
   }
 
   [Symbol.dispose](): void {

@@ -1,6 +1,6 @@
 // What a completion belongs to, packed into the two 32-bit halves of user_data.
 //
-//   lo: tag (16 bits) | step << 16 (a target's own SQEs)      hi: the kind
+//   lo: tag (16 bits) | step << 16 (a target's own SQEs) or lane << 16 (ublk)      hi: the kind
 
 /** The high half of user_data. */
 export const KIND = {
@@ -22,6 +22,11 @@ export function packLo(tag: number, step: number): number {
 
 export function tagOf(lo: number): number {
   return lo & 0xffff;
+}
+
+/** Of a ublk completion: which of the queues on the ring it belongs to. */
+export function laneOf(lo: number): number {
+  return lo >>> 16;
 }
 
 export function stepOf(lo: number): number {

@@ -13,6 +13,7 @@ import {
   __kernel_timespec,
   io_uring_buf_reg,
   io_uring_getevents_arg,
+  IORING_CQ_EVENTFD_DISABLED,
   IORING_ENTER,
   IORING_SETUP,
 } from "../ffi/uring.ts";
@@ -52,6 +53,7 @@ export class Ring implements Disposable {
   private readonly cqHeadAt: number;
   private readonly cqTailAt: number;
   private readonly cqOverflowAt: number;
+  private readonly cqFlagsAt: number;
   private readonly sqMask: number;
   private readonly cqMask: number;
   private readonly quick: number; // how many entries sqe() hands out with no more ado
@@ -84,6 +86,7 @@ export class Ring implements Disposable {
     this.cqHeadAt = params.cq_off_head >> 2;
     this.cqTailAt = params.cq_off_tail >> 2;
     this.cqOverflowAt = params.cq_off_overflow >> 2;
+    this.cqFlagsAt = params.cq_off_flags >> 2;
     this.sqMask = params.sq_entries - 1;
     this.cqMask = params.cq_entries - 1;
     this.sqeShift = (options.flags & IORING_SETUP.SQE128) === 0 ? 4 : 5;
@@ -187,9 +190,15 @@ export class Ring implements Disposable {
     check(`register file ${position}`, result === 1 ? 0 : result);
   }
 
-  /** The eventfd counts up with every completion. */
+  /** The eventfd counts up with every completion; with DEFER_TASKRUN, when there is one to collect. */
   registerEventfd(fd: number): void {
     check("register an eventfd", this.liburing.io_uring_register_eventfd(this.handle, fd));
+  }
+
+  /** Whether the eventfd counts: whoever looks at the ring all the time can do without. */
+  setEventfdEnabled(isEnabled: boolean): void {
+    // A fence: what is posted after it finds the new value, what was before is found by a look.
+    Atomics.store(this.ring, this.cqFlagsAt, isEnabled ? 0 : IORING_CQ_EVENTFD_DISABLED);
   }
 
   /** An empty table of fixed buffers, for a driver to put its own into; at most 16384. */

@@ -2,6 +2,7 @@
 
 import { expect, test } from "bun:test";
 
+import { viewInt32 } from "../../src/ffi/memory.ts";
 import { TagMemory } from "../../src/queue/tag-memory.ts";
 
 const MIB = 1024 ** 2;
@@ -20,6 +21,18 @@ test("each tag has its own page-aligned buffer, across mappings", () => {
 test("a target that never looks at the data has one buffer for all tags", () => {
   using buffers = new TagMemory({ depth: 4096, bytesPerTag: 32 * MIB, shared: true });
   expect(buffers.address(4095)).toBe(buffers.address(0));
+});
+
+test("a buffer that is replaced stays mapped, and nobody gets it again", () => {
+  using buffers = new TagMemory({ depth: 4, bytesPerTag: 4096, shared: false });
+  const old = buffers.address(1);
+  const others = [0, 2, 3].map((tag) => buffers.address(tag));
+  buffers.replace(1);
+  const now = buffers.address(1);
+  expect([old, ...others]).not.toContain(now);
+  expect([0, 2, 3].map((tag) => buffers.address(tag))).toEqual(others);
+  viewInt32(old, 4096).fill(1);
+  expect(viewInt32(now, 4096).every((word) => word === 0)).toBe(true);
 });
 
 test("what cannot fit is refused with the arithmetic, and given back", () => {
