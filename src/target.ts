@@ -141,6 +141,8 @@ export interface OpenContext {
    * be made, emptied or changed.
    */
   readonly isNew: boolean;
+  /** Hardware queues, as they were asked for. */
+  readonly queues?: number;
   /** A backing that somebody else uses is taken all the same. */
   readonly isForced?: boolean;
   /** A warning for the person at the prompt. */
@@ -161,11 +163,28 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
   readonly data: "none" | "transfer" | "address";
   /** True when a request may take arbitrarily long in the Worker; switches the stall watch off. */
   readonly mayBlock?: boolean;
+  /** What `data` is for this spec, where it depends on it. */
+  dataOf?(spec: S): Target["data"];
+  /** Called before `parse`, which reads only what is there. */
+  load?(): Promise<void>;
   /** Words to spec: checks them, makes paths absolute, opens nothing. Throws UsageError. */
   parse(args: ParsedArgs<A>): S;
   /** Opens and checks everything it needs, so that nothing is left to fail afterwards. */
   open(spec: S, context: OpenContext): Promise<Backing>;
   serve(spec: S, context: ServeContext): RingHandler;
+  /**
+   * Defined: the target's functions are called in a thread with an event loop (script-worker.ts), and
+   * `open` and `serve` are not. "one" thread serves all queues, or one "each".
+   */
+  hosting?(spec: S): "one" | "each" | undefined;
+  /** A function of the target that does not return, in words with its place, by UBLK_IO_OP. */
+  describeCall?(op: number): string;
+  /** Variables of the environment, by name, that its server needs. */
+  env?(spec: S): readonly string[];
+  /** Files of the target's own code that are not what they were when the spec was made. */
+  changed?(spec: S): readonly string[];
+  /** The spec of the same words with the code as it is now. Throws UblkError. */
+  renew?(spec: S): Promise<S>;
   /** Most SQEs that one request becomes; the rings are sized by it. Default 1. */
   fanOut?(spec: S, geometry: Geometry): number;
   /**
@@ -188,6 +207,10 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
    */
   resize?(spec: S, sizeBytes: number, context: Pick<OpenContext, "identity">): Promise<S>;
 }
+
+/** What the target needs of a request's data. */
+export const dataOf = (target: Target, spec: Spec): Target["data"] =>
+  target.dataOf?.(spec) ?? target.data;
 
 /** What stands between the values of an option that was repeated: no word can hold it. */
 export const VALUE_SEPARATOR = "\0";

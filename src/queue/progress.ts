@@ -1,7 +1,8 @@
 // A page that says how far each queue has come: written by the Workers, read by the main thread's watch.
 //
 // One cache line a queue: [0] rounds (odd while the Worker is busy), [1] requests served, and [2],
-// which main writes: the device is live; [3] the target failed before that.
+// which main writes: the device is live; [3] the target failed before that; [4] the operation that a
+// target's function was called for and has not returned from, plus one.
 
 import { viewInt32 } from "../ffi/memory.ts";
 
@@ -49,6 +50,15 @@ export class Progress {
   /** Main's: START_DEV is over, or the device is an old one. */
   markLive(): void {
     Atomics.store(this.line, 2, 1);
+  }
+
+  /** The operation that a target's function is called for; -1: it has returned. */
+  markCall(op: number): void {
+    this.line[4] = op + 1;
+  }
+
+  get call(): number {
+    return this.line[4]! - 1;
   }
 
   /** Each side marks its own first and then looks at the other's: one of them sees both. */

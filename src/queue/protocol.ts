@@ -1,9 +1,24 @@
 // Messages between the main thread and the queue Workers; types only.
 
-import type { Spec } from "../target.ts";
+import type { Geometry, Spec } from "../target.ts";
 
 /** How a request's data travels between the kernel and the target; docs/architecture.md. */
 export type Mode = "copy" | "get-data" | "user-copy" | "zero-copy" | "auto-zc" | "auto-zc-fallback";
+
+/** To a script worker, before anything: open the disk that the target's file defines. */
+export interface OpenDisk {
+  readonly kind: "open";
+  readonly file: string;
+  readonly spec: Spec;
+  readonly context: {
+    readonly deviceId: number;
+    readonly identity: string;
+    readonly isNew: boolean;
+    readonly queueId: number;
+    readonly queues: number;
+  };
+  readonly progressAddress: number;
+}
 
 /** Everything a Worker needs before it may touch the device. */
 export interface Prepare {
@@ -26,6 +41,11 @@ export interface Prepare {
   readonly fanOut: number;
   /** Address of this queue's line in the progress page (progress.ts). */
   readonly progressAddress: number;
+  /** The queues that this thread serves; only a script worker can do with several. */
+  readonly queueIds: readonly number[];
+  /** How many the device has. */
+  readonly queues: number;
+  readonly stallTimeoutMs: number;
 }
 
 /** Serve: fetch every tag of the queue from the device that main has opened. */
@@ -48,14 +68,19 @@ export interface Order {
 }
 
 export type ToWorker = Prepare | Prime;
+export type ToScriptWorker = OpenDisk | Prepare | Prime;
 export type ToServingWorker = Order;
 
 export type FromWorker =
+  /** The disk of the target's file is open, and its first block can be read. */
+  | { readonly kind: "opened"; readonly geometry: Geometry }
   /** Ring, buffers and target are ready; nothing has been asked of the device yet. */
   | { readonly kind: "prepared"; readonly threadId: number; readonly ringFd: number }
   /** Every FETCH is with the kernel. */
   | { readonly kind: "primed" }
-  /** A line for the log. */
+  /** A line for the log, each time. */
+  | { readonly kind: "log"; readonly text: string }
+  /** A line for the log, once. */
   | { readonly kind: "note"; readonly text: string }
   /** The target threw before the device was live; every request is refused since. */
   | { readonly kind: "broken"; readonly message: string }
