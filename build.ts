@@ -17,7 +17,7 @@ if (values.liburing !== undefined || !existsSync(LIBURING)) {
 }
 
 const built = await Bun.build({
-  entrypoints: ["src/main.ts", "src/worker.ts"],
+  entrypoints: ["src/main.ts", "src/worker.ts", "src/script-worker.ts"],
   minify: true,
   bytecode: true,
   format: "esm",

@@ -23,6 +23,7 @@ import { describeQueueFailure, Queue } from "./queue/queue.ts";
 import { whileStarting } from "./queue/starting.ts";
 import type { TagMemory } from "./queue/tag-memory.ts";
 import { Ring } from "./ring/ring.ts";
+import { dataOf } from "./target.ts";
 import { findTarget } from "./targets/index.ts";
 import { tryWrite } from "./write.ts";
 
@@ -44,7 +45,8 @@ let prepared: Prepared | undefined;
 
 const report = (message: FromWorker) => self.postMessage(message);
 
-function prepare(job: Prepare, port: MessagePort): Prepared {
+async function prepare(job: Prepare, port: MessagePort): Promise<Prepared> {
+  await findTarget(job.target).load?.();
   // Seen in top and ps: which thread serves what.
   writeFileSync(`/proc/self/task/${gettid()}/comm`, `ublk${job.deviceId}q${job.queueId}`);
   const modeSqes = job.mode === "copy" ? 0 : MODE_SQES_MAX;
@@ -63,8 +65,9 @@ function prepare(job: Prepare, port: MessagePort): Prepared {
   return { job, ring, memory, batch, progress: new Progress(job.progressAddress), port };
 }
 
-function reserveOptions({ mode, depth, ioBufBytes, target }: Prepare, ring: Ring) {
-  return { mode, ring, depth, bytesPerTag: ioBufBytes, data: findTarget(target).data } as const;
+function reserveOptions({ mode, depth, ioBufBytes, target, spec }: Prepare, ring: Ring) {
+  const data = dataOf(findTarget(target), spec);
+  return { mode, ring, depth, bytesPerTag: ioBufBytes, data } as const;
 }
 
 /** Fetches every tag and serves until the queue is over. */
@@ -146,10 +149,10 @@ function die(error: unknown): never {
   return _exit(70);
 }
 
-self.onmessage = ({ data, ports }: MessageEvent<ToWorker>) => {
+self.onmessage = async ({ data, ports }: MessageEvent<ToWorker>) => {
   if (data.kind === "prepare") {
     try {
-      prepared = prepare(data, ports[0]!);
+      prepared = await prepare(data, ports[0]!);
       report({ kind: "prepared", threadId: gettid(), ringFd: prepared.ring.fd });
     } catch (error) {
       report({ kind: "failed", ...describe(error) });

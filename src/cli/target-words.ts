@@ -5,7 +5,7 @@ import type { ArgsDef } from "citty";
 import { UsageError } from "../errors.ts";
 import { isFilePath } from "../script/file-path.ts";
 import type { Target } from "../target.ts";
-import { targets } from "../targets/index.ts";
+import { findTarget, targets } from "../targets/index.ts";
 import { closest } from "./strict.ts";
 
 export const targetNames = targets.map(({ name }) => name);
@@ -14,21 +14,16 @@ export const targetArg = {
   target: {
     type: "string",
     alias: ["t", "type"] as string[],
-    description: `what the disk does: ${targetNames.join(", ")}`,
+    description: `what the disk does: ${targetNames.join(", ")}, or a file: ./disk.ts`,
     valueHint: "TARGET",
   },
 } as const satisfies ArgsDef;
 
-/** The target of that name. Throws UsageError. */
+/** The target of that name, or of the file of that path. Throws UsageError. */
 export function targetNamed(name: string): Target {
+  if (isFilePath(name)) return findTarget(name);
   const target = targets.find((known) => known.name === name.replaceAll("-", "_"));
   if (target !== undefined) return target;
-  if (isFilePath(name)) {
-    throw new UsageError(
-      `Unknown target "${name}"`,
-      "this version cannot serve a target of your own yet; it can check it: ublk-bun check FILE",
-    );
-  }
   const near = closest(name, targetNames);
   throw new UsageError(
     `Unknown target "${name}"`,
@@ -54,6 +49,9 @@ export function targetByWord(words: readonly string[]): Target | undefined {
   if (byOption !== undefined) return byOption;
   const known = words.find((word) => targetNames.includes(word));
   if (known !== undefined) return targetNamed(known);
+  // Among words that are no target's name, one that is the path of a program means a file.
+  const file = words.find((word) => /^\.{0,2}\/.*\.[cm]?[jt]sx?$/.test(word));
+  if (file !== undefined) return targetNamed(file);
   const first = words[0];
   return first === undefined || first.startsWith("-") ? undefined : targetNamed(first);
 }

@@ -5,8 +5,9 @@ import { getDevInfo } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError, UsageError } from "../errors.ts";
 import { log } from "../log.ts";
-import type { Spec } from "../target.ts";
+import { dataOf, type Spec } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
+import { checkBatch, checkCode, serverEnv, withCodeOfNow } from "./code.ts";
 import { diskPath } from "./disk.ts";
 import { assertOurs, identityText, newIdentity } from "./identity.ts";
 import { checkFiles } from "./in-use.ts";
@@ -57,6 +58,8 @@ export interface RecoverOptions extends AddOptions {
   readonly retarget?: Retarget | undefined;
   /** Goes before what the target's spec says, for this server alone: for targets that fail on purpose. */
   readonly once: Spec;
+  /** Also when the target's code is not what it was. */
+  readonly acceptChanges?: boolean;
 }
 
 const silent = () => {};
@@ -65,7 +68,11 @@ const silent = () => {};
 export async function addDevice(wish: AddWish, options: AddOptions): Promise<Launched> {
   const { control, store, timeoutMs, liburing, force } = options;
   recoveryFlags(wish.recovery, control.features);
-  const mode = chooseMode(wish.mode, findTarget(wish.target), control.features);
+  const target = findTarget(wish.target);
+  const { name } = target;
+  const mode = chooseMode(wish.mode, { name, data: dataOf(target, wish.spec) }, control.features);
+  checkBatch(wish, wish.flags);
+  const env = serverEnv(wish);
   assertKnown(wish.flags, control.features);
   store.prepare();
   const interrupt = new Interrupt();
@@ -87,7 +94,7 @@ export async function addDevice(wish: AddWish, options: AddOptions): Promise<Lau
   await checkFiles(record, { ...options, note: silent });
   const job = { verb: "add", runDir: store.dir, timeoutMs, liburing, record, force } as const;
   // Awaited here: the lock is ours until the daemon is live.
-  return await launch({ ...options, job, lock, interrupt });
+  return await launch({ ...options, job, lock, interrupt, env });
 }
 
 /** Serves a device again whose server is gone; returns when its disk can be read. */
@@ -97,8 +104,9 @@ export async function recoverDevice(id: number, options: RecoverOptions): Promis
   store.prepare();
   using lock = store.lock(id, "recover");
   // Another recover may just have ended.
-  const record = await recoverable(id, { ...options, note: (text) => log.warn(text) });
-  const isChanged = options.retarget !== undefined;
+  const found = await recoverable(id, { ...options, note: (text) => log.warn(text) });
+  const record = await withCodeOfNow(found);
+  const isChanged = options.retarget !== undefined || record !== found;
   if (isChanged) await checkFiles(record, { ...options, note: silent });
   const strange = Object.keys(once).find((key) => record.spec[key] === undefined);
   if (strange !== undefined) {
@@ -132,7 +140,8 @@ export async function recoverLocked(
     ...(isChanged ? { record } : {}),
   } as const;
   const other = program === undefined ? {} : { program };
-  return await launch({ control, store, foreground, job, lock, interrupt, ...other });
+  const env = serverEnv(record);
+  return await launch({ control, store, foreground, job, lock, interrupt, env, ...other });
 }
 
 /** The record to serve the device by. Refuses at once what no waiting can mend; touches nothing. */
@@ -162,6 +171,8 @@ async function recoverable(
       `delete it and add it again: ublk-bun del ${id}`,
     );
   }
+  checkCode(record, options.acceptChanges === true);
+  serverEnv(record);
   return record;
 }
 

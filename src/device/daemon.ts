@@ -110,8 +110,9 @@ class Daemon {
 
   /** Adds or recovers; undefined when that failed, which has been reported then. */
   async #begin(control: Control, liburing: string): Promise<Device | undefined> {
+    let device: Device | undefined;
     try {
-      const device = this.#device(control, liburing);
+      device = this.#device(control, liburing);
       if (this.#job.verb === "add") {
         const identity = BigInt(`0x${this.#job.record.identity}`);
         await device.add(identity, (id) => this.#claim(id));
@@ -123,6 +124,8 @@ class Daemon {
       this.#report({ kind: "live", id: device.id });
       return device;
     } catch (error) {
+      // A recovery that fails ends here, and its process at once.
+      device?.releaseClaim();
       if (this.#dismissed) log.info("not needed any more");
       else log.error(error);
       this.#reportError(error);

@@ -9,7 +9,6 @@ import {
   ANY_DEVICE,
   endUserRecovery,
   getDevInfo,
-  getParams,
   setParams,
   startDev,
 } from "../control/commands/index.ts";
@@ -32,6 +31,7 @@ import { untilDead } from "./old-kernel.ts";
 import { toParams } from "./params.ts";
 import { checkGranted, recoveryFlags } from "./recovery.ts";
 import { unmarkResting } from "./resting.ts";
+import { assertSameShape } from "./shape.ts";
 import { type DeviceState, next } from "./state.ts";
 import { type DeviceLock, type DeviceRecord, type Store } from "./store.ts";
 import { Workers } from "./workers.ts";
@@ -79,9 +79,11 @@ export class Device {
     this.#target = findTarget(record.target);
     this.#workers = new Workers({
       control: options.control,
+      queues: record.queues,
       stallTimeoutMs: this.#target.mayBlock ? 0 : record.stallTimeoutMs,
       onFatal: options.onFatal,
       onBroken: (reason) => this.#broken.abort(new UblkError(`The target failed: ${reason}`)),
+      describeCall: (op) => this.#target.describeCall?.(op) ?? "the target does not return",
     });
   }
 
@@ -92,6 +94,11 @@ export class Device {
   /** What the target is opened and served with. */
   get #spec(): Spec {
     return { ...this.record.spec, ...this.#options.once };
+  }
+
+  /** Where the disk of a target's file is opened: in the threads that serve it. */
+  get #hosting(): "one" | "each" | undefined {
+    return this.#target.hosting?.(this.#spec);
   }
 
   /** Creates the device and serves it. `onId` hears its id before anything is kept under it. */
@@ -114,7 +121,7 @@ export class Device {
       this.#noteDifferences(record, info);
       await control.run(setParams, this.id, toParams(backing.geometry, info.ioBufBytes));
       store.save(this.record);
-      this.#releaseClaim();
+      this.releaseClaim();
       await this.#prepareWorkers(info, backing);
       signal.throwIfAborted();
       await this.#prime(info, signal);
@@ -124,7 +131,7 @@ export class Device {
       await this.#undo(error);
       throw error;
     } finally {
-      this.#releaseClaim();
+      this.releaseClaim();
       lock?.[Symbol.dispose]();
     }
   }
@@ -141,8 +148,8 @@ export class Device {
    */
   async prepareRecovery({ isChanged }: { readonly isChanged: boolean }): Promise<void> {
     const { control } = this.#options;
-    // A thread takes as long to start as all of what follows here.
-    this.#workers.start(this.record.queues);
+    // A thread takes as long to start as all of what follows here. One for a file begins with its `open`.
+    if (this.#hosting === undefined) this.#workers.start(this.record.queues);
     if (isChanged) this.#claim = await claimFiles(this.record, this.#options);
     const info = await control.run(getDevInfo, this.id, undefined);
     assertOurs(this.record, info, "nothing was changed");
@@ -158,7 +165,7 @@ export class Device {
     const { control, store, timeoutMs, signal, note } = this.#options;
     const info = await control.run(getDevInfo, this.id, undefined);
     assertOurs(this.record, info, "nothing was changed");
-    await this.#compareGeometry(info, this.#backing!);
+    await assertSameShape(control, info, this.#backing!.geometry);
     signal.throwIfAborted();
     await untilDead(control, this.#predecessor, { timeoutMs, signal });
     this.takingOverSince = Date.now();
@@ -179,7 +186,7 @@ export class Device {
       // The disk is served; that is what counts.
       log.warn(`the restart is not counted in the record: ${messageOf(error)}`);
     }
-    this.#releaseClaim();
+    this.releaseClaim();
   }
 
   /** Resolves when the device has left us, by a stop or because we let go; everything is closed then. */
@@ -211,10 +218,20 @@ export class Device {
   }
 
   async #openTarget({ isNew }: { readonly isNew: boolean }): Promise<Backing> {
-    const { id: deviceId, identity } = this.record;
-    const { note, force: isForced } = this.#options;
-    const context = { deviceId, identity, isNew, isForced, note };
-    this.#backing = await this.#target.open(this.#spec, context);
+    const { id: deviceId, identity, queues } = this.record;
+    const { note, force: isForced, timeoutMs } = this.#options;
+    const spec = this.#spec;
+    const hosting = this.#hosting;
+    if (hosting === undefined) {
+      const context = { deviceId, identity, isNew, isForced, note, queues };
+      this.#backing = await this.#target.open(spec, context);
+      return this.#backing;
+    }
+    const context = { deviceId, identity, isNew, queues };
+    const file = this.record.target;
+    const geometry = await this.#workers.open({ hosting, file, spec, context, timeoutMs });
+    // What is open is the threads', which close it when they go.
+    this.#backing = { geometry, fds: [], facts: {}, [Symbol.asyncDispose]: async () => {} };
     return this.#backing;
   }
 
@@ -234,13 +251,14 @@ export class Device {
       const request = { id, queues, depth, ioBufBytes, ioDescBytes, flags, identity };
       return await control.run(addDev, id, request);
     } catch (error) {
-      this.#releaseClaim();
+      this.releaseClaim();
       await this.#target.remove?.(record.spec, record);
       throw error;
     }
   }
 
-  #releaseClaim(): void {
+  /** Whoever waits to use files for another device gets on. */
+  releaseClaim(): void {
     this.#claim?.[Symbol.dispose]();
     this.#claim = undefined;
   }
@@ -310,22 +328,6 @@ export class Device {
     this.#state = next(this.#state, "primed");
   }
 
-  /** A target that has changed its shape would read and write in the wrong places. */
-  async #compareGeometry(info: DevInfo, { geometry }: Backing): Promise<void> {
-    const wanted = toParams(geometry, info.ioBufBytes);
-    const params = await this.#options.control.run(getParams, this.id, undefined);
-    for (const [field, what] of SHAPE_FIELDS) {
-      if (params[field] === wanted[field]) continue;
-      // A backing that has grown still holds all of the disk.
-      if (field === "basic_dev_sectors" && wanted[field]! > params[field]) continue;
-      throw new UblkError(
-        `The target of device ${this.id} has changed: ` +
-          `its ${what} is ${wanted[field]}, the kernel's disk has ${params[field]}`,
-        { hint: "bring the target back to what it was, then recover again; nothing was changed" },
-      );
-    }
-  }
-
   /** Takes a half-made device back. */
   async #undo(cause: unknown): Promise<void> {
     const { store } = this.#options;
@@ -352,13 +354,6 @@ export class Device {
     }
   }
 }
-
-/** What a target must not change while its disk waits, in people's words. */
-const SHAPE_FIELDS = [
-  ["basic_dev_sectors", "size in sectors"],
-  ["basic_logical_bs_shift", "logical block size (log2)"],
-  ["basic_attrs", "set of attributes"],
-] as const;
 
 /** What an old kernel says to a FETCH of a queue that a dead server has fetched in part. */
 const REFUSED_FETCH: readonly number[] = [ERRNO.EBUSY, ERRNO.EINVAL];

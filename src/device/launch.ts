@@ -38,6 +38,8 @@ export interface LaunchOptions {
   /** The device's lock, where its id is known beforehand. */
   readonly lock: DeviceLock | undefined;
   readonly interrupt: Interrupt;
+  /** Variables that its target needs. */
+  readonly env: Readonly<Record<string, string>>;
   /** Another version of this program. */
   readonly program?: string;
 }
@@ -57,7 +59,10 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
   const daemon = spawnDaemon(
     { ...job, log: logFile, locked: lock !== undefined, ownNamespace },
     lock,
-    options.program === undefined ? {} : { program: options.program },
+    {
+      env: options.env,
+      ...(options.program === undefined ? {} : { program: options.program }),
+    },
   );
   interrupt.forwardTo(daemon.process, { as: job.verb === "add" ? "SIGTERM" : "SIGHUP" });
   try {
@@ -146,12 +151,20 @@ export interface Daemon extends Disposable {
   readonly logBegan: number;
 }
 
-/** `program`: another version of this one; `waits`: it has a stdin for its moment. */
+/**
+ * `program`: another version of this one; `waits`: it has a stdin for its moment; `env`: variables that
+ * its target needs.
+ */
 export function spawnDaemon(
   job: Job,
   lock: DeviceLock | undefined,
-  { program, waits = false }: { readonly program?: string; readonly waits?: boolean } = {},
+  options: {
+    readonly program?: string;
+    readonly waits?: boolean;
+    readonly env?: Readonly<Record<string, string>>;
+  } = {},
 ): Daemon {
+  const { program, waits = false, env = {} } = options;
   const ends = new Int32Array(2);
   if (pipe2(ends, O.CLOEXEC) < 0) throw new UblkError("Cannot make a pipe to the daemon");
   const [reports = -1, reportTo = -1] = ends;
@@ -164,7 +177,7 @@ export function spawnDaemon(
       argv0: DAEMON_ARGV0,
       detached: true,
       stdio: [waits ? "pipe" : "ignore", output, output, reportTo, ...(lock ? [lock.fd] : [])],
-      env: { ...CLEAN_ENV },
+      env: { ...CLEAN_ENV, ...env },
       cwd: "/",
     });
   } catch (error) {

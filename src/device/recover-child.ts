@@ -2,7 +2,10 @@
 // with whoever wants more than one device recovered.
 
 import { EXIT, type ExitCode, messageOf } from "../errors.ts";
+import { setEnv } from "./code.ts";
+import { peek } from "./processes.ts";
 import { CLEAN_ENV, selfCommand } from "./self.ts";
+import { Store } from "./store.ts";
 
 export interface RecoverChildOptions {
   readonly runDir: string;
@@ -27,13 +30,15 @@ export async function recoverByChild(
   { runDir, timeoutMs, liburing, program }: RecoverChildOptions,
 ): Promise<Recovered> {
   const words = ["recover", String(id), "--json", "--run-dir", runDir];
+  const record = new Store(runDir).loadIfUsable(id);
   const library = liburing === "" ? [] : ["--liburing", liburing];
   const command = [...words, "--timeout", `${timeoutMs}ms`, ...library];
   let child: Bun.Subprocess<"ignore", "pipe", "pipe">;
   try {
     child = Bun.spawn(selfCommand(command, program), {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...CLEAN_ENV },
+      // A variable that is not set here, it will name itself.
+      env: { ...CLEAN_ENV, ...(record && peek(() => setEnv(record))) },
       cwd: "/",
       // A Ctrl-C is for whoever has started us: a recovery is not left half-way.
       detached: true,

@@ -3,8 +3,9 @@
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
-import type { Spec } from "../target.ts";
+import { dataOf, type Spec } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
+import { checkBatch } from "./code.ts";
 import { identityText, isMadeByUs, isOurs } from "./identity.ts";
 import { flagNames } from "./inspect.ts";
 import { chooseMode, modeOf } from "./modes.ts";
@@ -47,7 +48,9 @@ export function retargeted(
     });
   }
   const mode = modeOf(flags);
-  chooseMode(mode, findTarget(target), flags);
+  checkBatch({ target, spec }, flags);
+  const found = findTarget(target);
+  chooseMode(mode, { name: found.name, data: dataOf(found, spec) }, flags);
   if (old !== undefined && old.target !== target && findTarget(old.target).remove !== undefined) {
     note(`what ${old.target} kept for device ${id} is not removed`);
   }

@@ -5,7 +5,7 @@ import { EXIT, UblkError } from "../errors.ts";
 import { within } from "./deadline.ts";
 import type { RecoverJob } from "./job.ts";
 import { type Daemon, failure, ownNamespaceFor, spawnDaemon } from "./launch.ts";
-import type { DeviceLock, Store } from "./store.ts";
+import type { DeviceLock, DeviceRecord, Store } from "./store.ts";
 
 export interface SuccessorOptions {
   readonly id: number;
@@ -15,6 +15,10 @@ export interface SuccessorOptions {
   /** The device's lock, handed on; without one the successor takes it when its moment comes. */
   readonly lock: DeviceLock | undefined;
   readonly role: "standby" | "successor";
+  /** To serve it by, and to keep; undefined: the record that there is. */
+  readonly record?: DeviceRecord;
+  /** Variables that its target needs. */
+  readonly env: Readonly<Record<string, string>>;
   /** Another version of this program; undefined: this one. */
   readonly program?: string;
 }
@@ -42,7 +46,7 @@ export class Successor {
    * What it inherits is ours too from then on: see `prepareDaemonParent`.
    */
   static async start(options: SuccessorOptions): Promise<Successor> {
-    const { id, store, timeoutMs, liburing, lock, program, role } = options;
+    const { id, store, timeoutMs, liburing, lock, program, role, record, env } = options;
     const job: RecoverJob = {
       verb: "recover",
       runDir: store.dir,
@@ -52,12 +56,14 @@ export class Successor {
       role,
       force: false,
       once: {},
+      ...(record === undefined ? {} : { record }),
       log: store.logPath(id),
       locked: lock !== undefined,
       ownNamespace: ownNamespaceFor(false),
     };
     const daemon = spawnDaemon(job, lock, {
       waits: true,
+      env,
       ...(program === undefined ? {} : { program }),
     });
     const successor = new Successor(daemon, job);

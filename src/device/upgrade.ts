@@ -11,6 +11,7 @@ import { close, O, open } from "../ffi/libc.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
 import { log } from "../log.ts";
 import { type BeginOptions, recoverLocked } from "./begin.ts";
+import { serverEnv, withCodeOfNow } from "./code.ts";
 import { within } from "./deadline.ts";
 import { diskPath } from "./disk.ts";
 import { assertOurs } from "./identity.ts";
@@ -51,15 +52,20 @@ export async function upgradeDevice(id: number, options: UpgradeOptions): Promis
   assertUpgradable(info, options);
   const oldPid = serverPid(info);
   // Held open: by the time it is needed its file may have been replaced, and its process be gone.
+  const found = store.load(id)!;
+  const env = serverEnv(found);
+  const record = await withCodeOfNow(found);
   const oldProgram = open(`/proc/${oldPid}/exe`, O.RDONLY | O.CLOEXEC);
   try {
     const successor = await Successor.start({
       id,
       store,
       timeoutMs: timeoutMs + drainTimeoutMs,
-      liburing: options.liburing || (store.load(id)?.liburing ?? ""),
+      liburing: options.liburing || found.liburing,
       lock,
       role: "successor",
+      env,
+      ...(record === found ? {} : { record }),
       ...(options.binary === undefined ? {} : { program: options.binary }),
     });
     const program = oldProgram < 0 ? undefined : `/proc/${process.pid}/fd/${oldProgram}`;

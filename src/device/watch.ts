@@ -5,6 +5,7 @@ import { statSync, watch } from "node:fs";
 import type { Control } from "../control/control.ts";
 import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { log, logAsDaemon } from "../log.ts";
+import { isOwnCode } from "./code.ts";
 import { within } from "./deadline.ts";
 import { EventReader, EVENTS_FILE } from "./events.ts";
 import { sendByHelper } from "./helper.ts";
@@ -159,6 +160,7 @@ class Watcher implements Disposable {
           liburing: liburing || record.liburing,
           lock: undefined,
           role: "standby",
+          env: {},
           ...programOf(record),
         }),
       ),
@@ -181,7 +183,11 @@ class Watcher implements Disposable {
           const recovered = await takeOver(id, standby?.take(), timeoutMs);
           return recovered ?? recoverByChild(id, { ...words, ...programOf(record) });
         }),
-      onKept: (record) => (record === undefined ? standby?.drop() : standby?.keep(record)),
+      onKept: (record) => {
+        // What a target of one's own has opened, and its code, may be out of date when the moment comes.
+        if (record === undefined || isOwnCode(record)) standby?.drop();
+        else standby?.keep(record);
+      },
       fail: (how) => failIo(id, how, { store, timeoutMs, liburing, look }),
       onChange: () => this.#tellStatus(),
     };

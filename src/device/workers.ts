@@ -3,34 +3,50 @@
 import { existsSync } from "node:fs";
 
 import type { Control } from "../control/control.ts";
-import { assert, KernelError, UblkError } from "../errors.ts";
+import { assert, EXIT, KernelError, UblkError } from "../errors.ts";
 import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
-import { mapMemory } from "../ffi/memory.ts";
+import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
 import { log } from "../log.ts";
 import { Progress, PROGRESS_LINE_BYTES } from "../queue/progress.ts";
-import type { FromWorker, Order, Prepare } from "../queue/protocol.ts";
+import type { FromWorker, OpenDisk, Order, Prepare } from "../queue/protocol.ts";
 import { KIND } from "../queue/tag.ts";
-import { spawnWorker } from "../spawn.ts";
+import { spawnScriptWorker, spawnWorker } from "../spawn.ts";
+import type { Geometry } from "../target.ts";
+import { within } from "./deadline.ts";
 
 const POLLIN = 0x1;
 const THREAD_CHECK_MS = 1000;
+const PAGE_BYTES = 4096;
 /** A stalled queue is seen after this many looks at it: a suspended machine is no stall. */
 const STALL_LOOKS = 8;
 
 export interface WorkersOptions {
   readonly control: Control;
+  /** The most that there will be. */
+  readonly queues: number;
   /** 0: no watch. */
   readonly stallTimeoutMs: number;
   /** A Worker is lost: must end the process. */
   readonly onFatal: (reason: string) => never;
   /** A target threw before the device was live; its queue answers with EIO since. */
   readonly onBroken: (reason: string) => void;
+  /** A target's function that does not return, in words, by its operation. */
+  readonly describeCall: (op: number) => string;
+}
+
+/** What the threads of a target's file open. */
+export interface OpenAll extends Pick<OpenDisk, "file" | "spec"> {
+  readonly context: Omit<OpenDisk["context"], "queueId">;
+  /** One thread for all queues, or one each. */
+  readonly hosting: "one" | "each";
+  readonly timeoutMs: number;
 }
 
 /** What all Workers of a device are told; the rest is per queue. */
-export type PrepareAll = Omit<Prepare, "kind" | "queueId" | "progressAddress"> & {
-  readonly queues: number;
-};
+export type PrepareAll = Omit<
+  Prepare,
+  "kind" | "queueId" | "queueIds" | "progressAddress" | "stallTimeoutMs"
+>;
 
 interface QueueWorker {
   readonly queueId: number;
@@ -49,7 +65,11 @@ export class Workers {
   readonly #stallTimeoutMs: number;
   readonly #onFatal: (reason: string) => never;
   readonly #onBroken: (reason: string) => void;
-  #workers: QueueWorker[] = [];
+  readonly #describeCall: (op: number) => string;
+  /** Mapped until the process ends: Workers write to it as long as they live. */
+  readonly #page: MappedMemory;
+  readonly #workers: QueueWorker[] = [];
+  #opened: { readonly all: OpenAll; readonly geometry: Geometry } | undefined;
   #waiting = new Map<number, (message: FromWorker) => void>();
   readonly #noted = new Set<string>();
   #primed = false;
@@ -58,50 +78,90 @@ export class Workers {
   /** Resolves when no Worker holds anything of the device any more. */
   readonly gone: Promise<void> = this.#allGone.promise;
 
-  constructor({ control, stallTimeoutMs, onFatal, onBroken }: WorkersOptions) {
+  constructor({ control, queues, stallTimeoutMs, ...hearers }: WorkersOptions) {
     this.#control = control;
+    this.#page = mapMemory(Math.ceil((queues * PROGRESS_LINE_BYTES) / PAGE_BYTES) * PAGE_BYTES);
     this.#stallTimeoutMs = stallTimeoutMs;
-    this.#onFatal = onFatal;
-    this.#onBroken = onBroken;
+    this.#onFatal = hearers.onFatal;
+    this.#onBroken = hearers.onBroken;
+    this.#describeCall = hearers.describeCall;
   }
 
   /** Starts one Worker a queue: they load their code while whoever knows the number sees to the rest. */
   start(queues: number): void {
-    // Mapped until the process ends: Workers write to it as long as they live.
-    const page = mapMemory(Math.ceil((queues * PROGRESS_LINE_BYTES) / 4096) * 4096);
-    this.#workers = Array.from({ length: queues }, (_, queueId) =>
-      this.#start(queueId, new Progress(page.address + queueId * PROGRESS_LINE_BYTES)),
-    );
+    for (let queueId = 0; queueId < queues; queueId++) this.#start(queueId, spawnWorker);
   }
 
-  /** Waits until each Worker has ring, buffers and target ready; starts them if nobody has. */
-  async prepare({ queues, ...common }: PrepareAll): Promise<void> {
-    if (this.#workers.length === 0) this.start(queues);
-    assert(this.#workers.length === queues, `${queues} queues have a Worker each`);
-    const preparing = this.#workers.map(async (queueWorker) => {
-      const { queueId, worker, remotePort, progress } = queueWorker;
-      const job: Prepare = {
-        kind: "prepare",
-        ...common,
-        queueId,
-        progressAddress: progress.address,
-      };
-      const answered = this.#next(queueId);
-      worker.postMessage(job, [remotePort]);
-      const answer = await answered;
-      if (answer.kind === "failed") {
-        throw new UblkError(
-          `Queue ${queueId} cannot be prepared: ${answer.message}`,
-          answer.hint === undefined ? {} : { hint: answer.hint },
-        );
+  /**
+   * Opens the disk of a target's file in the first of its threads; `prepare` opens the others. Throws
+   * what the file does, or when it does not end in time: it may be beyond reach then.
+   */
+  async open(all: OpenAll): Promise<Geometry> {
+    const geometry = await this.#open(0, all);
+    this.#opened = { all, geometry };
+    return geometry;
+  }
+
+  /** Starts the Workers that there are not yet, and waits until each has all that it needs ready. */
+  async prepare(common: PrepareAll): Promise<void> {
+    const ids = Array.from({ length: common.queues }, (_, queueId) => queueId);
+    const isOne = this.#opened?.all.hosting === "one";
+    const groups = isOne ? [ids] : ids.map((queueId) => [queueId]);
+    await Promise.all(groups.map((queueIds) => this.#prepare(queueIds, common)));
+    assert(this.#workers.length === groups.length, "every Worker serves");
+  }
+
+  async #open(queueId: number, { file, spec, timeoutMs, ...all }: OpenAll): Promise<Geometry> {
+    const progressAddress = this.#progressAddress(queueId);
+    const { worker } = this.#start(queueId, spawnScriptWorker);
+    const answered = this.#next(queueId);
+    const context = { ...all.context, queueId };
+    const job: OpenDisk = { kind: "open", file, spec, context, progressAddress };
+    worker.postMessage(job);
+    const answer = await within(timeoutMs, answered);
+    if (answer === "late") {
+      throw new UblkError(`${file}: opening the disk does not end`, {
+        exitCode: EXIT.timedOut,
+        hint: "nothing was changed; a target that takes long to open needs a longer --timeout",
+      });
+    }
+    if (answer.kind === "opened") return answer.geometry;
+    if (answer.kind !== "failed") return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
+    const { message, hint } = answer;
+    throw new UblkError(message, hint === undefined ? {} : { hint });
+  }
+
+  async #prepare(queueIds: readonly number[], common: PrepareAll): Promise<void> {
+    const [queueId = 0] = queueIds;
+    if (this.#opened !== undefined && queueId > 0) {
+      const geometry = await this.#open(queueId, this.#opened.all);
+      if (!Bun.deepEquals(geometry, this.#opened.geometry)) {
+        throw new UblkError(`${this.#opened.all.file}: its instances are not of the same shape`);
       }
-      if (answer.kind !== "prepared")
-        return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
-      queueWorker.ringFd = answer.ringFd;
-      queueWorker.threadId = answer.threadId;
-      this.#watchThread(queueWorker);
-    });
-    await Promise.all(preparing);
+    }
+    const queueWorker =
+      this.#workers.find((each) => each.queueId === queueId) ?? this.#start(queueId, spawnWorker);
+    const job: Prepare = {
+      kind: "prepare",
+      ...common,
+      queueId,
+      queueIds,
+      progressAddress: this.#progressAddress(queueId),
+      stallTimeoutMs: this.#stallTimeoutMs,
+    };
+    const answered = this.#next(queueId);
+    queueWorker.worker.postMessage(job, [queueWorker.remotePort]);
+    const answer = await answered;
+    if (answer.kind === "failed") {
+      throw new UblkError(
+        `Queue ${queueId} cannot be prepared: ${answer.message}`,
+        answer.hint === undefined ? {} : { hint: answer.hint },
+      );
+    }
+    if (answer.kind !== "prepared") return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
+    queueWorker.ringFd = answer.ringFd;
+    queueWorker.threadId = answer.threadId;
+    this.#watchThread(queueWorker);
   }
 
   /** Lets every Worker fetch its queue's tags from the open char device, and serve. */
@@ -167,11 +227,17 @@ export class Workers {
     }
   }
 
-  #start(queueId: number, progress: Progress): QueueWorker {
-    const worker = spawnWorker(`queue ${queueId}`);
+  #progressAddress(queueId: number): number {
+    return this.#page.address + queueId * PROGRESS_LINE_BYTES;
+  }
+
+  #start(queueId: number, spawn: (name: string) => Worker): QueueWorker {
+    const worker = spawn(`queue ${queueId}`);
     const { port1: port, port2: remotePort } = new MessageChannel();
+    const progress = new Progress(this.#progressAddress(queueId));
     const ids = { ringFd: -1, threadId: 0 };
     const self = { queueId, worker, port, remotePort, progress, ...ids, gone: false };
+    this.#workers.push(self);
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#heard(self, data);
     // A Worker that ends, for whatever reason and with whatever code, leaves its tags hanging.
     worker.onerror = (event) => this.#lost(self, event.message);
@@ -192,6 +258,7 @@ export class Workers {
     }
     if (message.kind === "gone") return;
     if (message.kind === "note") return this.#note(message.text);
+    if (message.kind === "log") return void log.warn(message.text);
     if (message.kind === "broken") {
       const reason = `queue ${worker.queueId}: ${message.message}`;
       return this.#live ? this.#onFatal(reason) : this.#onBroken(reason);
@@ -239,8 +306,9 @@ export class Workers {
         last.looks = !gone && isBusy && rounds === last.rounds ? last.looks + 1 : 0;
         last.rounds = rounds;
         if (last.looks < STALL_LOOKS) return;
+        const call = progress.call < 0 ? "" : `: ${this.#describeCall(progress.call)}`;
         this.#onFatal(
-          `queue ${queueId} has been busy with one round for ${this.#stallTimeoutMs} ms`,
+          `queue ${queueId} has been busy with one round for ${this.#stallTimeoutMs} ms${call}`,
         );
       });
     }, this.#stallTimeoutMs / STALL_LOOKS).unref();

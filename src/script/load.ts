@@ -24,6 +24,11 @@ interface BunMessage {
   readonly errors?: readonly BunMessage[];
 }
 
+type Timer = ReturnType<typeof setTimeout>;
+
+/** A file may wait at its top, but not for ever: a program with nothing else to do would just end. */
+const LOAD_MS_MAX = 30_000;
+
 let isProvided = false;
 
 /** Imports from "ublk-bun" find our own module; once in each thread. */
@@ -52,11 +57,17 @@ export async function loadDefinition(file: string): Promise<Definition> {
   process.exit = (code) => {
     throw new Error(`process.exit(${code ?? ""}) was called while the file was loaded`);
   };
+  let deadline: Timer | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    const error = new Error(`loading it has not ended after ${LOAD_MS_MAX / 1000} s`);
+    deadline = setTimeout(() => reject(error), LOAD_MS_MAX);
+  });
   try {
-    module = (await import(file)) as { readonly default?: unknown };
+    module = (await Promise.race([import(file), late])) as { readonly default?: unknown };
   } catch (error) {
     throw loadError(file, error);
   } finally {
+    clearTimeout(deadline);
     process.exit = exit;
   }
   const problem = problemOf(module.default);
@@ -72,6 +83,14 @@ export function definitionError(file: string, problem: string): UblkError {
       hint: "see: ublk-bun help add",
     },
   );
+}
+
+/** Where a function of that name is written, for what went wrong without an exception. */
+export function placeOfCall(file: string, name: string): string {
+  const pattern = new RegExp(`\\b${name}\\s*[(:=]`);
+  const paths = pathsOf(sourcesOf(file));
+  const path = [file, ...paths].find((each) => pattern.test(textOf(each))) ?? file;
+  return `${path}:${lineOf(path, pattern)}`;
 }
 
 function problemOf(value: unknown): string | undefined {

@@ -50,7 +50,7 @@ class Bench implements Disposable {
         offsetBytes: (tag: number) => (lane * DEPTH + tag) * BYTES,
         lengthBytes: () => BYTES,
       } as unknown as Descriptors;
-      const common = { ring, depth: DEPTH, charFd: CHAR_FD, descriptors };
+      const common = { ring, depth: DEPTH, charFd: CHAR_FD, charFile: CHAR_FD, descriptors };
       const mode = { mode: "copy", data: "address", bytesPerTag: BYTES, memory } as const;
       const queue = new Queue({
         ...common,
@@ -146,7 +146,7 @@ class Bench implements Disposable {
   #see(): void {
     const { sqes } = this.#ring;
     for (const at of this.#unseen.splice(0)) {
-      if (sqes[at] !== IORING_OP.URING_CMD || sqes[at + 1] !== CHAR_FD) continue;
+      if ((sqes[at]! & 0xff) !== IORING_OP.URING_CMD || sqes[at + 1] !== CHAR_FD) continue;
       if (sqes[at + 2] === (UBLK_IO.COMMIT_AND_FETCH_REQ | 0)) {
         this.commits.push(`${sqes[at + 12]! & 0xffff}.${sqes[at + 12]! >>> 16}=${sqes[at + 13]}`);
         this.onCommit();

@@ -132,6 +132,7 @@ export function addCommand(words: readonly string[]): CommandDef {
 }
 
 async function add(target: Target, args: ParsedArgs<typeof addArgs>): Promise<void> {
+  await target.load?.();
   const wish = readWish(target, args);
   using session = await openSession(args);
   const { foreground, force, wait: waits } = args;

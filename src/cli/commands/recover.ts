@@ -34,6 +34,10 @@ const recoverArgs = {
     type: "boolean",
     description: "with --target: also another tool's disk, or over a file another device uses",
   },
+  "accept-changes": {
+    type: "boolean",
+    description: "also when the code of a target of your own is not what it was",
+  },
   ...faultArgs,
   ...launchArgs,
   ...jsonArg,
@@ -64,12 +68,15 @@ async function recover(
 ): Promise<void> {
   if (args.all) return await all(args);
   const id = requiredId(args);
+  await target?.load?.();
   const retarget = target && { target: target.name, spec: parseFor(target, id, args) };
   // With --target it is an option of the target, like all others.
   const once = target ? {} : readOnce(args["die-during-fetch"]);
   using session = await openSession(args);
   const [foreground, force] = [args.foreground === true, args.force === true];
-  const launched = await recoverDevice(id, { ...session, foreground, force, retarget, once });
+  const acceptChanges = args["accept-changes"] === true;
+  const how = { foreground, force, retarget, once, acceptChanges };
+  const launched = await recoverDevice(id, { ...session, ...how });
   await finishLaunch(launched, session, args);
 }
 

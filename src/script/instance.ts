@@ -1,0 +1,76 @@
+// A target's file opened in the thread that serves it: loaded, its code compared with the record's,
+// its disk checked and read once, before anything is made or changed for it.
+
+import type { Disk, OpenContext, TargetOptions } from "ublk-bun";
+
+import { EXIT, messageOf, placeOf, UblkError } from "../errors.ts";
+import type { Geometry } from "../target.ts";
+import { diskProblem, geometryOf } from "./disk.ts";
+import { definitionError, loadDefinition, placeOfCall } from "./load.ts";
+import { valuesOf } from "./params.ts";
+import { differences, sourcesOf } from "./sources.ts";
+import type { ScriptSpec } from "./target.ts";
+
+const PROBE_BYTES = 4096;
+const PROBE_MS_MAX = 30_000;
+
+export interface Instance {
+  readonly disk: Disk;
+  readonly geometry: Geometry;
+}
+
+/** Throws UblkError, whose message begins with a place in the file. */
+export async function openInstance(
+  file: string,
+  spec: ScriptSpec,
+  context: OpenContext,
+): Promise<Instance> {
+  const { options } = await loadDefinition(file);
+  const changed = differences(spec.sources, sourcesOf(file));
+  if (changed.length > 0) {
+    throw new UblkError(`The target's code has changed: ${changed.join(", ")}`, {
+      exitCode: EXIT.notRecoverable,
+      hint: "nothing was changed; to serve the disk with the new code: --accept-changes",
+    });
+  }
+  const values = valuesOf(options.params ?? {}, spec.params);
+  let disk: Disk;
+  try {
+    disk = await (options as TargetOptions<{}>).open(values as never, context);
+  } catch (error) {
+    throw said(`${placeOf(error) ?? placeOfCall(file, "open")}: open failed`, error);
+  }
+  const problem = diskProblem(disk);
+  if (problem !== undefined) throw definitionError(file, problem);
+  await probe(file, disk, spec.ioTimeoutMs);
+  return { disk, geometry: geometryOf(disk) };
+}
+
+/** The kernel reads the first block as soon as it can: what fails then is better known now. */
+async function probe(file: string, disk: Disk, ioTimeoutMs: number): Promise<void> {
+  const into = new Uint8Array(PROBE_BYTES);
+  const what = "reading the first block";
+  let value: unknown;
+  try {
+    const limitMs = ioTimeoutMs === 0 ? PROBE_MS_MAX : Math.min(ioTimeoutMs, PROBE_MS_MAX);
+    const late = Bun.sleep(limitMs).then(() => {
+      const place = placeOfCall(file, "read");
+      throw new UblkError(`${place}: ${what} has not ended after ${limitMs / 1000} s`, {
+        exitCode: EXIT.timedOut,
+      });
+    });
+    value = await Promise.race([disk.read(0, into), late]);
+  } catch (error) {
+    if (error instanceof UblkError) throw error;
+    throw said(`${placeOf(error) ?? placeOfCall(file, "read")}: ${what} failed`, error);
+  }
+  if (value === undefined || value === null || value === PROBE_BYTES) return;
+  const text = typeof value === "number" ? String(value) : `something of type ${typeof value}`;
+  throw new UblkError(
+    `${placeOfCall(file, "read")}: ${what} returned ${text}: ` +
+      `read must fill all of \`into\` (${PROBE_BYTES} bytes), and return nothing`,
+  );
+}
+
+const said = (what: string, cause: unknown) =>
+  cause instanceof UblkError ? cause : new UblkError(`${what}: ${messageOf(cause)}`, { cause });

@@ -1,0 +1,225 @@
+// Recovery and upgrade of a disk whose code is a file: the code, its parameters and its environment.
+
+import { afterEach, expect, test } from "bun:test";
+import { readFileSync, rmSync } from "node:fs";
+
+import { readBlock, recordText, start } from "../support/crash.ts";
+import { leftovers, program, run, runOk, ublk, ublkOk, until } from "../support/program.ts";
+import { UserFolder } from "../support/user-target.ts";
+
+const MEMORY = "/dev/shm/script-test";
+
+afterEach(() => {
+  rmSync(MEMORY, { force: true });
+  expect(leftovers()).toEqual([]);
+});
+
+/** A disk over a file in memory, whose first sector tells which version serves it. */
+function versions(user: UserFolder, version: string, more = ""): void {
+  user.write("part.ts", `export const version = ${JSON.stringify(version)};\n`);
+  user.write(
+    "disk.ts",
+    `import { closeSync, openSync, truncateSync } from "node:fs";
+import { defineTarget } from "ublk-bun";
+import { version } from "./part.ts";
+export default defineTarget({
+  params: { path: { type: "path", required: true }, key: { type: "secret" } },
+  open({ path, key }) {
+    closeSync(openSync(path, "a"));
+    truncateSync(path, 24 << 20);
+    const memory = Bun.mmap(path, { shared: true });
+    const said = \`\${version} \${key ?? "-"} \${process.env.GIVEN ?? "-"} \${process.env.HOME ?? "-"}\\n\`;
+    return {
+      sizeBytes: memory.length,
+      ${more}
+      read(offset, into) {
+        into.set(memory.subarray(offset, offset + into.length));
+        if (offset === memory.length - 4096) into.set(Buffer.from(said));
+      },
+      write: (offset, from) => memory.set(from, offset),
+    };
+  },
+});
+`,
+  );
+}
+
+/** What the version that serves says of itself. */
+const who = async (path: string) =>
+  (
+    await runOk("sh", "-c", `dd if=${path} bs=4k skip=6143 iflag=direct status=none | head -1`)
+  ).trim();
+
+test("the record has path, code and parameters, but no secret; variables come by name alone", async () => {
+  using user = new UserFolder();
+  versions(user, "one");
+  user.write("key", "hush\n");
+  const words = ["./disk.ts", "-n0", "-p", `path=${MEMORY}`, "-p", "key=key", "--env", "GIVEN"];
+  const missing = await user.ublk("add", ...words);
+  expect(missing.stderr).toContain("The variable GIVEN is not set");
+  expect(missing.exitCode).toBe(2);
+  const env = { GIVEN: "value" };
+  const added = await run([program, "add", ...words], { cwd: user.path, env });
+  expect(added.exitCode, added.stderr).toBe(0);
+  try {
+    expect(await who("/dev/ublkb0")).toBe("one hush value -");
+    const record = recordText(0);
+    expect(record).toContain(`"target": "${user.path}/disk.ts"`);
+    for (const part of [
+      `path=${MEMORY}`,
+      `key=${user.path}/key`,
+      `${user.path}/part.ts`,
+      '"GIVEN"',
+    ]) {
+      expect(record).toContain(part);
+    }
+    expect(record).not.toContain("hush");
+    expect(record).not.toContain('"value"');
+    const pid = Number(JSON.parse(await ublkOk("list", "0", "--json"))[0].serverPid);
+    process.kill(pid, "SIGKILL");
+    await until("it is gone", async () => (await ublkOk("list", "0")).includes("QUIESCED"));
+    const refused = await ublk("recover", "0");
+    expect(refused.stderr).toContain("The variable GIVEN is not set");
+    expect(refused.exitCode).toBe(2);
+    expect(await ublkOk("list", "0")).toContain("QUIESCED");
+    const recovered = await run([program, "recover", "0"], { cwd: "/", env });
+    expect(recovered.exitCode, recovered.stderr).toBe(0);
+    expect(await who("/dev/ublkb0")).toBe("one hush value -");
+  } finally {
+    await ublk("del", "0", "--force");
+  }
+});
+
+test("a second disk over the same path is refused", async () => {
+  using user = new UserFolder();
+  versions(user, "one");
+  await using device = await user.add("./disk.ts", "-n0", "-p", `path=${MEMORY}`);
+  const second = await user.ublk("add", "./disk.ts", "-n1", "-p", `path=${MEMORY}`);
+  expect(second.stderr).toContain(`"${MEMORY}" is in use by device ${device.id}`);
+  expect(second.exitCode).toBe(5);
+});
+
+test("recover with changed code is refused, naming the file, unless it is accepted", async () => {
+  using user = new UserFolder();
+  versions(user, "one");
+  await using device = await user.add("./disk.ts", "-n0", "-p", `path=${MEMORY}`);
+  await device.killServer();
+  user.write("part.ts", 'export const version = "two";\n');
+  const refused = await ublk("recover", "0");
+  expect(refused.stderr).toContain(`has changed since it was made: ${user.path}/part.ts`);
+  expect(refused.stderr).toContain("--accept-changes");
+  expect(refused.exitCode).toBe(6);
+  expect((await device.report()).state).toBe("QUIESCED");
+  user.write("part.ts", "export const version = ;\n");
+  const broken = await ublk("recover", "0", "--accept-changes");
+  expect(broken.stderr).toContain(`${user.path}/part.ts:1:24: Unexpected ;`);
+  expect((await device.report()).state).toBe("QUIESCED");
+  user.write("part.ts", 'export const version = "two";\n');
+  await ublkOk("recover", "0", "--accept-changes");
+  expect(await who(device.path)).toStartWith("two");
+  // Accepted once, it is what the record says.
+  await device.killServer();
+  await ublkOk("recover", "0");
+});
+
+test("upgrade swaps new code in under I/O; promises are waited for", async () => {
+  using user = new UserFolder();
+  versions(user, "one", "flush: () => Bun.sleep(20),");
+  await using device = await user.add("./disk.ts", "-n0", "-q2", "-p", `path=${MEMORY}`);
+  await using fio = start(
+    ...`fio --name=upgrade --filename=${device.path} --ioengine=libaio --direct=1 --rw=randwrite --bs=4k
+      --size=12m --iodepth=16 --io_size=16m --fsync=64 --verify=crc32c --verify_fatal=1 --thinktime=20ms
+      --thinktime_blocks=16 --verify_state_save=0`.split(/\s+/),
+  );
+  for (const version of ["two", "three"]) {
+    await device.untilBusy();
+    versions(user, version, "flush: () => Bun.sleep(20),");
+    expect(await ublkOk("upgrade", "0")).toContain("served by pid");
+    expect(await who(device.path)).toStartWith(version);
+    expect(fio.running).toBe(true);
+  }
+  versions(user, "four", "flush: 4,");
+  const broken = await ublk("upgrade", "0");
+  expect(broken.stderr).toContain("whose flush is not a function");
+  expect(broken.exitCode).not.toBe(0);
+  expect(await who(device.path)).toStartWith("three");
+  const { exitCode, stdout, stderr } = await fio.ended;
+  expect({ exitCode, stderr }, stdout).toEqual({ exitCode: 0, stderr: "" });
+});
+
+test("a drain that a promise keeps from ending is given up; the old server goes on", async () => {
+  using user = new UserFolder();
+  const go = JSON.stringify(`${user.path}/go`);
+  const read = `read: async (offset: number, into: Uint8Array) => {
+      while (offset === 9 * 4096 && !existsSync(${go})) await Bun.sleep(20);
+      into.fill(0);
+    },`;
+  user.target("disk.ts", read, 'import { existsSync } from "node:fs";');
+  await using device = await user.add("./disk.ts", "-n0", "--io-timeout=0");
+  const pid = await device.serverPid();
+  const waiting = readBlock(device.path, 9);
+  await device.untilBusy();
+  const upgraded = await ublk("upgrade", "0", "--drain-timeout=500ms");
+  expect(upgraded.stderr).toContain("did not end within 0.5 s");
+  expect(await device.serverPid()).toBe(pid);
+  await readBlock(device.path, 1);
+  user.write("go", "");
+  await waiting;
+});
+
+test("a ring target: its own entries, in every data mode, recovered", async () => {
+  using user = new UserFolder();
+  user.write(
+    "ring.ts",
+    `import { openSync, closeSync, ftruncateSync } from "node:fs";
+import { defineRingTarget, ERRNO, IO_OP, IOSQE, addFlags, prepFsync } from "ublk-bun";
+export default defineRingTarget({
+  params: { path: { type: "path", required: true } },
+  data: "transfer",
+  open({ path }) {
+    const fd = openSync(path, "a+");
+    closeSync(fd);
+    const file = openSync(path, "r+");
+    ftruncateSync(file, 24 << 20);
+    return { sizeBytes: 24 << 20, fds: [file], volatileCache: true, close: () => closeSync(file) };
+  },
+  serve: ({ queue }) => ({
+    start(tag) {
+      const op = queue.op(tag);
+      const { ring } = queue;
+      if (op === IO_OP.FLUSH) {
+        const sqe = ring.sqe();
+        prepFsync(ring.sqes, sqe, 0);
+        addFlags(ring.sqes, sqe, IOSQE.FIXED_FILE);
+        return queue.own(sqe, tag, 2);
+      }
+      if (op !== IO_OP.READ && op !== IO_OP.WRITE) return queue.complete(tag, -ERRNO.EOPNOTSUPP);
+      const sqe = ring.sqe();
+      queue.transfer(sqe, tag, 0, queue.offsetBytes(tag), 0, queue.lengthBytes(tag));
+      queue.own(sqe, tag, 1);
+    },
+    finish(tag, step, result) {
+      const length = step === 1 ? queue.lengthBytes(tag) : 0;
+      queue.complete(tag, result < 0 ? result : result < length ? -ERRNO.EIO : length);
+    },
+  }),
+});
+`,
+  );
+  await using device = await user.add("./ring.ts", "-n0", "-q2", "-p", `path=${MEMORY}`);
+  await runOk(
+    "dd",
+    "if=/dev/urandom",
+    `of=${device.path}`,
+    "bs=1M",
+    "count=8",
+    "oflag=direct",
+    "conv=fsync",
+    "status=none",
+  );
+  await runOk("cmp", device.path, MEMORY);
+  await device.killServer();
+  await ublkOk("recover", "0", "--quiet");
+  await runOk("cmp", device.path, MEMORY);
+  expect(readFileSync("/run/ublk-bun/0.log", "utf8")).not.toContain("fatal");
+});
