@@ -212,7 +212,7 @@ const BROKEN: readonly [string, Readonly<Record<string, string>>, string, string
   ],
   [
     "a buffer that is used after the answer",
-    { read: "readSync(fd, into, 0, into.length, offset); setTimeout(() => into.fill(1), 20);" },
+    { read: "readSync(fd, into, 0, into.length, offset); setImmediate(() => into.fill(1));" },
     "two queues",
     "its buffer was changed after it was answered",
   ],
