@@ -26,6 +26,7 @@ const PACKAGES = [
   ["libc6-dev", "/usr/include/stdio.h", "headers for gcc", "test"],
   ["e2fsprogs", "mkfs.ext4", "file systems on the disk", "test"],
   ["xfsprogs", "mkfs.xfs", "file systems on the disk", "test"],
+  ["nginx", "nginx", "serves the file of examples/http.ts", "test"],
   ["systemd", "systemd-analyze", "checks the unit for watch", "test"],
   ["procps", "ps", "looks for processes left behind", "test"],
 ];

@@ -1,7 +1,7 @@
 // An encrypted disk: AES-256-XTS over a file, each block with its number as the tweak.
 //
 //   openssl rand -hex 64 > key; truncate -s 1G disk.img
-//   ublk-bun check ./encrypt.ts --param path=disk.img --param key=key
+//   ublk-bun add --target ./encrypt.ts --param path=disk.img --param key=key
 import { createCipheriv, createDecipheriv } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 

@@ -1,7 +1,7 @@
 // A read-only disk over HTTP: a file on any server that answers range requests, such as an image on
 // nginx. What was read once is kept in a folder, and read from there by the next server, too.
 //
-//   ublk-bun check ./http.ts --param url=http://host/disk.img --param cache=/var/cache/disk
+//   ublk-bun add --target ./http.ts --param url=http://host/disk.img --param cache=/var/cache/disk
 import { mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 

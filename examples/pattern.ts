@@ -1,6 +1,6 @@
 // A disk that is computed: every eight bytes are their own offset. Nothing is stored anywhere.
 //
-//   ublk-bun check ./pattern.ts --param size=1TiB
+//   ublk-bun add --target ./pattern.ts --param size=1TiB
 import { defineTarget } from "ublk-bun";
 
 export default defineTarget({

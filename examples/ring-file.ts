@@ -2,7 +2,7 @@
 // No promise and no allocation in a request's way; in return every detail is the target's.
 //
 //   truncate -s 1G disk.img
-//   ublk-bun check ./ring-file.ts --param path=disk.img
+//   ublk-bun add --target ./ring-file.ts --param path=disk.img
 import { closeSync, fstatSync, openSync } from "node:fs";
 
 import { addFlags, defineRingTarget, ERRNO, IO_OP, IOSQE, prepFsync } from "ublk-bun";

@@ -1,6 +1,6 @@
 // A disk in a SQLite database: one row a block, one transaction from flush to flush.
 //
-//   ublk-bun check ./sqlite.ts --param path=/srv/disk.db --param size=1GiB
+//   ublk-bun add --target ./sqlite.ts --param path=/srv/disk.db --param size=1GiB
 import { Database } from "bun:sqlite";
 
 import { defineTarget } from "ublk-bun";

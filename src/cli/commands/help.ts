@@ -8,11 +8,14 @@ import type { Param } from "ublk-bun";
 import { UsageError } from "../../errors.ts";
 import { isFilePath } from "../../script/file-path.ts";
 import { loadDefinition } from "../../script/load.ts";
-import { targets } from "../../targets/index.ts";
+import { findTarget, targets } from "../../targets/index.ts";
 import { print } from "../output.ts";
 import { closest } from "../strict.ts";
 import { optionLines } from "../usage.ts";
 import { subcommands } from "./index.ts";
+
+/** Stands for any file of one's own. */
+const SOME_FILE = "./disk.ts";
 
 /** The longest command, and two blanks. */
 const NAME_COLUMNS = 2 + Math.max(...subcommands.map(({ name }) => name.length));
@@ -54,11 +57,13 @@ export async function helpText(name?: string): Promise<string> {
 async function fileText(name: string): Promise<string> {
   const { options, kind } = await loadDefinition(resolve(name));
   const params = Object.entries(options.params ?? {});
+  const words = params.length > 0 ? " [--param KEY=VALUE …]" : "";
   const width = 2 + Math.max(0, ...params.map(([key, { type }]) => key.length + type.length + 1));
   return [
     `${name}: ${options.summary ?? (kind === "ring" ? "a ring target" : "a target")}`,
     "",
-    `Usage: ublk-bun check ${name}${params.length > 0 ? " [--param KEY=VALUE …]" : ""}`,
+    `Usage: ublk-bun add --target ${name}${words}`,
+    `       ublk-bun check ${name}${words}`,
     "",
     ...(params.length === 0 ? ["  it has no parameters"] : []),
     ...params.map(([key, param]) => `  ${`${key}=${param.type}`.padEnd(width)}${about(param)}`),
@@ -97,7 +102,8 @@ function overview(): string {
 
 /** Each target with the options that it adds. */
 function targetLines(): string[] {
-  return targets.flatMap(({ name, summary, args }) => [
+  const ofOnesOwn = { ...findTarget(SOME_FILE), name: SOME_FILE };
+  return [...targets, ofOnesOwn].flatMap(({ name, summary, args }) => [
     `Target ${name}: ${summary}`,
     ...optionLines(args),
   ]);

@@ -27,6 +27,7 @@ export default defineCommand({
         `${folder}: ${names.join(", ")}`,
         `check it, without root:  ${place}/test.sh`,
         `see its parameters:      ublk-bun help ${place}/disk.ts`,
+        `make a disk of it:       ublk-bun add --target ${place}/disk.ts --param path=…`,
       ].join("\n"),
     );
   },

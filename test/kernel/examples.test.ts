@@ -1,0 +1,119 @@
+// The examples as disks of a real kernel: what they hold is verified, also after a kill.
+
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, readdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import { startNginx } from "../support/nginx.ts";
+import {
+  leftovers,
+  program,
+  repository,
+  run,
+  runOk,
+  type TestDevice,
+  ublk,
+  ublkOk,
+} from "../support/program.ts";
+import { sparseFile } from "../support/sparse-file.ts";
+import { makeDisk, pullThePlug } from "../support/tutorial.ts";
+import { UserFolder } from "../support/user-target.ts";
+import { verifyMixed } from "../support/verify.ts";
+
+const MIB = 1024 ** 2;
+const example = (name: string) => `${repository}/examples/${name}`;
+
+afterEach(() => expect(leftovers()).toEqual([]));
+
+/** Random data through the page of the disk, a kill, and the same data again. */
+async function keepsThroughAKill(device: TestDevice): Promise<void> {
+  await runOk("dd", "if=/dev/urandom", `of=${device.path}`, "bs=256k", "count=16", "conv=fsync");
+  const before = await runOk("sha256sum", device.path);
+  await device.killServer();
+  await ublkOk("recover", "0", "--quiet");
+  await runOk("sh", "-c", "echo 3 > /proc/sys/vm/drop_caches");
+  expect(await runOk("sha256sum", device.path)).toBe(before);
+}
+
+test("sqlite.ts: its data is in the database, and outlives its server", async () => {
+  using user = new UserFolder();
+  const words = ["--param=path=disk.db", "--param=size=8MiB"];
+  await using device = await user.add("--target", example("sqlite.ts"), ...words);
+  await keepsThroughAKill(device);
+  expect(existsSync(join(user.path, "disk.db"))).toBe(true);
+  await runOk("blkdiscard", device.path);
+  await runOk("cmp", "-n", String(8 * MIB), device.path, "/dev/zero");
+});
+
+test("encrypt.ts: its data is read back, and is not in the file", async () => {
+  using user = new UserFolder();
+  user.write("key", "0123456789abcdef".repeat(4) + "fedcba9876543210".repeat(4));
+  const file = sparseFile(join(user.path, "disk.img"), 8 * MIB);
+  const words = ["--param=path=disk.img", "--param=key=key"];
+  await using device = await user.add("--target", example("encrypt.ts"), ...words);
+  await runOk(
+    "sh",
+    "-c",
+    `yes plaintext | head -c ${MIB} | dd of=${device.path} conv=fsync status=none`,
+  );
+  expect(await runOk("sh", "-c", `grep -c plaintext ${file} || true`)).toBe("0\n");
+  await keepsThroughAKill(device);
+});
+
+test("ring-file.ts: verified I/O of all sizes, and a kill", async () => {
+  using user = new UserFolder();
+  const file = sparseFile(join(user.path, "disk.img"), 24 * MIB);
+  const words = ["--param=path=disk.img", "-q2"];
+  await using device = await user.add("--target", example("ring-file.ts"), ...words);
+  await verifyMixed(device.path);
+  await keepsThroughAKill(device);
+  await runOk("cmp", device.path, file);
+});
+
+test("pattern.ts: a terabyte, of which every eight bytes are their offset", async () => {
+  using user = new UserFolder();
+  await using device = await user.add("--target", example("pattern.ts"));
+  const at = 2 ** 39 + 512;
+  const words = [
+    "-c",
+    `dd if=${device.path} bs=512 skip=${at / 512} count=1 status=none | od -An -t u8 -N 16`,
+  ];
+  expect((await runOk("sh", ...words)).trim().split(/\s+/)).toEqual([String(at), String(at + 8)]);
+});
+
+test("http.ts: what nginx has, read once; the next server reads it from the cache", async () => {
+  using user = new UserFolder();
+  await using web = await startNginx(user.path);
+  const file = join(web.folder, "disk.img");
+  await runOk("dd", "if=/dev/urandom", `of=${file}`, "bs=1M", "count=2", "status=none");
+  const words = [`--param=url=${web.url}/disk.img`, "--param=cache=cache"];
+  await using device = await user.add("--target", example("http.ts"), ...words);
+  await runOk("cmp", device.path, file);
+  expect(web.answers(206)).toBe((2 * MIB) / 65_536);
+  await device.killServer();
+  await ublkOk("recover", "0", "--quiet");
+  await runOk("sh", "-c", "echo 3 > /proc/sys/vm/drop_caches");
+  await runOk("cmp", device.path, file);
+  expect(web.answers(206)).toBe((2 * MIB) / 65_536);
+  expect(readdirSync(join(user.path, "cache"))).toHaveLength(1);
+});
+
+test("the tutorial's last part: a new folder's disk, ext4, a kill, and it works", async () => {
+  using user = new UserFolder();
+  expect((await user.ublk("init", "my-disk")).exitCode).toBe(0);
+  const type = async (commands: string) => {
+    const env = { PATH: `${dirname(program)}:${process.env["PATH"]}` };
+    const cwd = join(user.path, "my-disk");
+    const { exitCode, stdout, stderr } = await run(["sh", "-ec", commands], { cwd, env });
+    expect(exitCode, stdout + stderr).toBe(0);
+    return stdout;
+  };
+  try {
+    await type(makeDisk);
+    expect(await type(pullThePlug)).toContain("\nit works\n");
+  } finally {
+    await run(["umount", "-q", "/mnt"]);
+    await ublk("del", "0", "--force");
+    rmSync("/var/tmp/blocks", { force: true });
+  }
+});
