@@ -97,7 +97,7 @@ test("a background that never rests does not keep requests from being answered",
     "setInterval(() => { const end = performance.now() + 5; while (performance.now() < end); }, 1);",
   );
   await using device = await user.add("./disk.ts", "-n0");
-  for (let block = 0; block < 20; block++) await readBlock(device.path, block);
+  for (let block = 0; block < 4; block++) await readBlock(device.path, block);
 });
 
 test("a target that answers nothing more can still be deleted", async () => {

@@ -13,6 +13,7 @@ import {
   changedCode,
   checkBatch,
   checkCode,
+  isOwnCode,
   serverEnv,
   withCodeOfNow,
 } from "../../src/device/code.ts";
@@ -102,6 +103,12 @@ test("code that has changed is named and refused, unless that is accepted", asyn
   const now = await withCodeOfNow(made);
   expect(now.spec).not.toEqual(made.spec);
   expect(changedCode(now)).toEqual([]);
+});
+
+test("its code is somebody's own: no standby is kept for it", async () => {
+  const file = write(FILE);
+  expect(isOwnCode(record(file, await specOf(file)))).toBe(true);
+  expect(isOwnCode({ target: "loop", spec: {} })).toBe(false);
 });
 
 test("batch commands are for ring targets alone", async () => {
