@@ -1,7 +1,7 @@
 // The examples as disks of a real kernel: what they hold is verified, also after a kill.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { startNginx } from "../support/nginx.ts";
@@ -70,7 +70,7 @@ test("ring-file.ts: verified I/O of all sizes, and a kill", async () => {
   await runOk("cmp", device.path, file);
 });
 
-test("pattern.ts: a terabyte, of which every eight bytes are their offset", async () => {
+test("pattern.ts: a terabyte, every eight bytes their offset; what it lacks is not advertised", async () => {
   using user = new UserFolder();
   await using device = await user.add("--target", example("pattern.ts"));
   const at = 2 ** 39 + 512;
@@ -79,6 +79,10 @@ test("pattern.ts: a terabyte, of which every eight bytes are their offset", asyn
     `dd if=${device.path} bs=512 skip=${at / 512} count=1 status=none | od -An -t u8 -N 16`,
   ];
   expect((await runOk("sh", ...words)).trim().split(/\s+/)).toEqual([String(at), String(at + 8)]);
+  const told = (file: string) => readFileSync(`/sys/block/ublkb0/${file}`, "utf8").trim();
+  expect(told("ro")).toBe("1");
+  expect(told("queue/write_cache")).toBe("write through");
+  expect(told("queue/discard_max_bytes")).toBe("0");
 });
 
 test("http.ts: what nginx has, read once; the next server reads it from the cache", async () => {

@@ -106,7 +106,7 @@ test("a target that answers nothing more can still be deleted", async () => {
     "disk.ts",
     `${READ} => offset === 0 ? void into.fill(0) : new Promise<void>(() => {}),`,
   );
-  await using device = await user.add("./disk.ts", "-n0", "--io-timeout=2s");
+  await using device = await user.add("./disk.ts", "-n0", "--io-timeout=1s");
   const waiting = readBlock(device.path, 9).catch(() => {});
   await until(
     "it waits",
