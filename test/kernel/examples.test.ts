@@ -27,7 +27,7 @@ afterEach(() => expect(leftovers()).toEqual([]));
 
 /** Random data through the page of the disk, a kill, and the same data again. */
 async function keepsThroughAKill(device: TestDevice): Promise<void> {
-  await runOk("dd", "if=/dev/urandom", `of=${device.path}`, "bs=256k", "count=16", "conv=fsync");
+  await runOk("dd", "if=/dev/urandom", `of=${device.path}`, "bs=256k", "count=4", "conv=fsync");
   const before = await runOk("sha256sum", device.path);
   await device.killServer();
   await ublkOk("recover", "0", "--quiet");
@@ -37,18 +37,18 @@ async function keepsThroughAKill(device: TestDevice): Promise<void> {
 
 test("sqlite.ts: its data is in the database, and outlives its server", async () => {
   using user = new UserFolder();
-  const words = ["--param=path=disk.db", "--param=size=8MiB"];
+  const words = ["--param=path=disk.db", "--param=size=4MiB"];
   await using device = await user.add("--target", example("sqlite.ts"), ...words);
   await keepsThroughAKill(device);
   expect(existsSync(join(user.path, "disk.db"))).toBe(true);
   await runOk("blkdiscard", device.path);
-  await runOk("cmp", "-n", String(8 * MIB), device.path, "/dev/zero");
+  await runOk("cmp", "-n", String(4 * MIB), device.path, "/dev/zero");
 });
 
 test("encrypt.ts: its data is read back, and is not in the file", async () => {
   using user = new UserFolder();
   user.write("key", "0123456789abcdef".repeat(4) + "fedcba9876543210".repeat(4));
-  const file = sparseFile(join(user.path, "disk.img"), 8 * MIB);
+  const file = sparseFile(join(user.path, "disk.img"), 2 * MIB);
   const words = ["--param=path=disk.img", "--param=key=key"];
   await using device = await user.add("--target", example("encrypt.ts"), ...words);
   await runOk(

@@ -136,7 +136,7 @@ test("upgrade swaps new code in under I/O; promises are waited for", async () =>
   await using device = await user.add("./disk.ts", "-n0", "-q2", "-p", `path=${MEMORY}`);
   // Linux 6.12 can crash when a server goes while requests are given to it: see docs/troubleshooting.md.
   const load = (await hasFeature("UPDATE_SIZE"))
-    ? "--iodepth=16 --io_size=16m --thinktime=20ms --thinktime_blocks=16"
+    ? "--iodepth=16 --io_size=8m --thinktime=20ms --thinktime_blocks=16"
     : "--iodepth=1 --io_size=1m --thinktime=50ms";
   await using fio = start(
     ...`fio --name=upgrade --filename=${device.path} --ioengine=libaio --direct=1 --rw=randwrite --bs=4k
