@@ -51,10 +51,10 @@ export async function upgradeDevice(id: number, options: UpgradeOptions): Promis
   const info = await control.run(getDevInfo, id, undefined);
   assertUpgradable(info, options);
   const oldPid = serverPid(info);
-  // Held open: by the time it is needed its file may have been replaced, and its process be gone.
   const found = store.load(id)!;
   const env = serverEnv(found);
   const record = await withCodeOfNow(found);
+  // Held open: by the time it is needed its file may have been replaced, and its process be gone.
   const oldProgram = open(`/proc/${oldPid}/exe`, O.RDONLY | O.CLOEXEC);
   try {
     const successor = await Successor.start({
