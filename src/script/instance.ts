@@ -48,7 +48,8 @@ export async function openInstance(
 
 /** The kernel reads the first block as soon as it can: what fails then is better known now. */
 async function probe(file: string, disk: Disk, ioTimeoutMs: number): Promise<void> {
-  const into = new Uint8Array(PROBE_BYTES);
+  const bytes = Math.min(PROBE_BYTES, disk.sizeBytes);
+  const into = new Uint8Array(bytes);
   const what = "reading the first block";
   let value: unknown;
   try {
@@ -64,11 +65,11 @@ async function probe(file: string, disk: Disk, ioTimeoutMs: number): Promise<voi
     if (error instanceof UblkError) throw error;
     throw said(`${placeOf(error) ?? placeOfCall(file, "read")}: ${what} failed`, error);
   }
-  if (value === undefined || value === null || value === PROBE_BYTES) return;
+  if (value === undefined || value === null || value === bytes) return;
   const text = typeof value === "number" ? String(value) : `something of type ${typeof value}`;
   throw new UblkError(
     `${placeOfCall(file, "read")}: ${what} returned ${text}: ` +
-      `read must fill all of \`into\` (${PROBE_BYTES} bytes), and return nothing`,
+      `read must fill all of \`into\` (${bytes} bytes), and return nothing`,
   );
 }
 
