@@ -121,6 +121,8 @@ export async function deleteStopped(
   const isRecorded = isOurs(record, info);
   if (isRecorded) await forget(record, options);
   store.remove(id);
+  // One that `watch` has started meanwhile, not knowing yet; from now on it knows.
+  await standbysEnded(id, store);
   store.events.add("deleted", { id, target: isRecorded ? record.target : null });
 }
 
