@@ -2,8 +2,12 @@
 
 import { readFileSync } from "node:fs";
 
+import { inFlight } from "../crash.ts";
+
 const FIELDS = { readSectors: 2, writtenSectors: 6 } as const;
 const SECTOR_BYTES = 512;
+/** A request was lost: nothing that these tests do takes as long. */
+const STILL_MS_MAX = 60_000;
 
 /** What the block layer has seen read and written. */
 export function completedBytes(id: number): number {
@@ -13,8 +17,17 @@ export function completedBytes(id: number): number {
 
 /** Until so much has been read and written, looking as often as the machine can. */
 export async function untilCompleted(id: number, bytes: number, isOver: () => boolean) {
-  while (completedBytes(id) < bytes) {
+  let [last, since] = [-1, 0];
+  for (;;) {
+    const now = completedBytes(id);
+    if (now >= bytes) return;
     if (isOver()) throw new Error(`the load has ended before its ${bytes}th byte`);
+    if (now !== last) [last, since] = [now, performance.now()];
+    if (performance.now() - since > STILL_MS_MAX) {
+      throw new Error(
+        `device ${id}: nothing has completed for a minute, ${inFlight(id)} in flight`,
+      );
+    }
     await Bun.sleep(1);
   }
 }
