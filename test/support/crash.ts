@@ -2,6 +2,7 @@
 
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 
+import { peek } from "../../src/device/processes.ts";
 import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
 import type { DeviceRecord } from "../../src/device/store.ts";
 import { hasFeature, program, runOk, serverPids, TestDevice, until } from "./program.ts";
@@ -42,6 +43,8 @@ export async function underLoad<T>(
   isFragile ??= hasFeature("UPDATE_SIZE").then((has) => !has);
   if (await isFragile) {
     for (const each of load) each.kill("SIGSTOP");
+    // A thread stops when it comes out of the kernel: until then it may be sending requests.
+    await until("the load stops", () => load.every(({ pid }) => isStopped(pid)));
     await until("nothing in flight", () => inFlight(id) === 0);
   }
   const result = kill();
@@ -122,13 +125,24 @@ export function inFlight(id: number): number {
   return words.reduce((sum, word) => sum + Number(word), 0);
 }
 
+/** The state letter of a process or thread, see proc_pid_stat(5); undefined when it is gone. */
+function stateOf(folder: string): string | undefined {
+  const stat = peek(() => readFileSync(`${folder}/stat`, "utf8"));
+  return stat?.[stat.lastIndexOf(")") + 2];
+}
+
+/** Whether none of its threads runs or waits for anything: they are stopped, or at their end. */
+function isStopped(pid: number): boolean {
+  const folder = `/proc/${pid}/task`;
+  const threads = peek(() => readdirSync(folder)) ?? [];
+  return threads.every((id) => !/[RSD]/.test(stateOf(`${folder}/${id}`) ?? ""));
+}
+
 /** Waits until a reading dd sits in its request: one that the kernel keeps back is not "in flight". */
 export const untilWaiting = ({ pid }: Background, path: string) =>
   until("dd waits", () => {
     try {
-      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-      const state = stat[stat.lastIndexOf(")") + 2];
-      return state === "D" && readlinkSync(`/proc/${pid}/fd/0`) === path;
+      return stateOf(`/proc/${pid}`) === "D" && readlinkSync(`/proc/${pid}/fd/0`) === path;
     } catch {
       return false;
     }
