@@ -29,7 +29,7 @@ import type { TagMemory } from "./queue/tag-memory.ts";
 import { TagViews } from "./queue/tag-views.ts";
 import { Ring } from "./ring/ring.ts";
 import { isReadOnly } from "./script/disk.ts";
-import { type Instance, openInstance } from "./script/instance.ts";
+import { closeInstance, type Instance, openInstance } from "./script/instance.ts";
 import { placeOfCall } from "./script/load.ts";
 import type { ScriptSpec } from "./script/target.ts";
 import { tryWrite } from "./write.ts";
@@ -250,8 +250,7 @@ async function closeDisk(): Promise<void> {
   const { disk, file, spec } = opened!;
   const limitMs = spec.ioTimeoutMs || CLOSE_MS_MAX;
   const closed = async () => {
-    await disk.flush?.();
-    await disk.close?.();
+    await closeInstance(disk, () => prepared!.flushes.close());
     return "closed" as const;
   };
   try {
@@ -263,7 +262,6 @@ async function closeDisk(): Promise<void> {
   } catch (error) {
     report({ kind: "log", text: `closing the disk failed: ${stackOf(error)}` });
   }
-  prepared!.flushes.close();
 }
 
 function beatOf({ stallTimeoutMs }: Prepare): number {

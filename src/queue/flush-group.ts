@@ -63,7 +63,7 @@ export class FlushGroup {
     }
   }
 
-  /** This instance is flushed and closed: there is nothing more that the others must wait for. */
+  /** This instance is flushed for good: there is nothing more that the others must wait for. */
   close(): void {
     this.#flush = () => {};
   }

@@ -46,6 +46,20 @@ export async function openInstance(
   return { disk, geometry: geometryOf(disk) };
 }
 
+/**
+ * Flushes and closes it. `onFlushed` is called between the two: from then on there is nothing in it that
+ * somebody's flush must wait for, and nothing may be asked of it any more. Not called when the flush
+ * fails: then no flush of the device may succeed.
+ */
+export async function closeInstance(
+  disk: Pick<Disk, "flush" | "close">,
+  onFlushed: () => void,
+): Promise<void> {
+  await disk.flush?.();
+  onFlushed();
+  await disk.close?.();
+}
+
 /** The kernel reads the first block as soon as it can: what fails then is better known now. */
 async function probe(file: string, disk: Disk, ioTimeoutMs: number): Promise<void> {
   const bytes = Math.min(PROBE_BYTES, disk.sizeBytes);
