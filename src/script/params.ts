@@ -31,17 +31,30 @@ export function checkWords(declared: Params, words: readonly string[]): string[]
     if (given.has(key)) throw new UsageError(`The parameter "${key}" is given twice`);
     const param = Object.hasOwn(declared, key) ? declared[key] : undefined;
     if (param === undefined) throw new UsageError(`Unknown parameter "${key}"`, known(declared));
-    const isFile = param.type === "path" || param.type === "secret";
-    const kept = isFile && value !== "" ? resolve(value) : value;
-    valueOf(key, param, kept);
-    given.set(key, kept);
+    given.set(key, kept(key, param, value));
   }
-  for (const [key, { required, help }] of Object.entries(declared)) {
-    if (required !== true || given.has(key)) continue;
-    const what = help === undefined ? "" : ` (${help})`;
-    throw new UsageError(`The parameter "${key}" is missing${what}`, `give --param ${key}=…`);
+  for (const [key, param] of Object.entries(declared)) {
+    if (given.has(key)) continue;
+    const { required, help } = param;
+    if (required === true) {
+      const what = help === undefined ? "" : ` (${help})`;
+      throw new UsageError(`The parameter "${key}" is missing${what}`, `give --param ${key}=…`);
+    }
+    // A file is the disk's own also when nobody has named it, and stays it when the default is another.
+    if (isFile(param) && param.default !== undefined) {
+      given.set(key, kept(key, param, param.default));
+    }
   }
   return [...given].map(([key, value]) => `${key}=${value}`);
+}
+
+const isFile = ({ type }: Param) => type === "path" || type === "secret";
+
+/** The word as it is recorded. Throws what is wrong with it. */
+function kept(key: string, param: Param, text: string): string {
+  const word = isFile(param) && text !== "" ? resolve(text) : text;
+  valueOf(key, param, word);
+  return word;
 }
 
 /** What `open` gets for the words that `checkWords` returned; secrets are read now. */

@@ -41,6 +41,14 @@ test("no second disk may use a path, unless it is shared", () => {
   expect(claimedFiles(declared, ["path=/x", "other=/y", "kind=a"])).toEqual(["/x"]);
 });
 
+test("a file that is the default is kept and claimed like one that was given", () => {
+  const params = { path: { type: "path", default: "blocks" } } as const satisfies Params;
+  const words = checkWords(params, []);
+  expect(words).toEqual([`path=${resolve("blocks")}`]);
+  expect(claimedFiles(params, words)).toEqual([resolve("blocks")]);
+  expect(valuesOf(params, words)).toEqual({ path: resolve("blocks") });
+});
+
 test("a secret is the text of a file; the path is kept, the text is not", () => {
   const file = join(tmpdir(), `secret-${process.pid}`);
   writeFileSync(file, "hush\n");
