@@ -10,7 +10,7 @@ import { _exit, gettid, sched_setaffinity } from "./ffi/libc.ts";
 import { loadLiburing } from "./ffi/liburing.ts";
 import { IORING_SETUP } from "./ffi/uring.ts";
 import { AsyncPump } from "./queue/async-pump.ts";
-import { AsyncHandler } from "./queue/async.ts";
+import { AsyncHandler, type Call, CALLS } from "./queue/async.ts";
 import { openBuffers, reserveBuffers } from "./queue/buffers.ts";
 import { Descriptors } from "./queue/descs.ts";
 import { FailureLog } from "./queue/failure-log.ts";
@@ -53,6 +53,8 @@ interface Opened extends Instance {
   readonly file: string;
   readonly spec: ScriptSpec;
   readonly progress: Progress;
+  /** Where its functions are written: looked up before it is served, because the sources may lie on it. */
+  readonly places: ReadonlyMap<Call, string>;
 }
 
 interface Prepared {
@@ -86,7 +88,8 @@ async function open({ file, spec, context, progressAddress }: OpenDisk): Promise
   const script = spec as unknown as ScriptSpec;
   const instance = await openInstance(file, script, context);
   if (stray !== undefined) throw stray;
-  opened = { ...instance, file, spec: script, progress };
+  const places = new Map(Object.values(CALLS).map((call) => [call, placeOfCall(file, call)]));
+  opened = { ...instance, file, spec: script, progress, places };
   report({ kind: "opened", geometry: instance.geometry });
 }
 
@@ -140,7 +143,7 @@ function prepare(job: Prepare, port: MessagePort): Prepared {
 
 /** Fetches every tag of its queues and serves until they are over. */
 async function serve({ charFd, affinity }: Prime): Promise<void> {
-  const { job, ring, memories, port } = prepared!;
+  const { job, ring, port } = prepared!;
   const { progress } = opened!;
   ring.setFile(CHAR_FILE, charFd);
   if (affinity.length > 0 && job.queueIds.length === 1) sched_setaffinity(0, affinity);
@@ -151,7 +154,7 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
     pump?.[Symbol.dispose]();
     ring[Symbol.dispose]();
     for (const { descriptors } of lanes) descriptors[Symbol.dispose]();
-    for (const memory of memories) memory[Symbol.dispose]();
+    // The buffers go with the process: the target's timers and promises go on.
   };
   let isDrainedTold = false;
   pump = new AsyncPump({
@@ -201,7 +204,7 @@ interface LaneOptions {
 
 function openLane(lane: number, { charFd, failures, onWake }: LaneOptions): Lane {
   const { job, ring, memories, flushes } = prepared!;
-  const { disk, file, spec, progress } = opened!;
+  const { disk, places, spec, progress } = opened!;
   const { depth, mode, ioBufBytes: bytesPerTag } = job;
   const id = job.queueIds[lane]!;
   const memory = memories[lane]!;
@@ -218,7 +221,7 @@ function openLane(lane: number, { charFd, failures, onWake }: LaneOptions): Lane
     isReadOnly: isReadOnly(disk),
     ioTimeoutMs: spec.ioTimeoutMs,
     failures,
-    placeOfCall: (call) => placeOfCall(file, call),
+    places,
     onCall: (op) => progress.markCall(op),
     onSettled: () => pump?.call(),
   });

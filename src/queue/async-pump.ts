@@ -120,6 +120,8 @@ export class AsyncPump implements Disposable {
     const now = performance.now();
     for (const handler of this.options.handlers) handler.sweep(now);
     this.show();
+    // Should a wake-up ever be lost, it is late by a beat and no more.
+    this.call();
   }
 
   /** An event loop is always busy with its round: only a round that never ends shows no change. */

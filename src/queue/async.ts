@@ -15,7 +15,7 @@ import type { TagViews } from "./tag-views.ts";
 
 type Answer = number | void | Promise<number | void>;
 type MaybePromise = void | Promise<void>;
-type Call = "read" | "write" | "flush" | "discard" | "writeZeroes";
+export type Call = "read" | "write" | "flush" | "discard" | "writeZeroes";
 
 /** What the handler needs of its queue. */
 export interface AsyncQueueContext extends Pick<
@@ -36,7 +36,7 @@ export interface AsyncOptions {
   readonly ioTimeoutMs: number;
   readonly failures: FailureLog;
   /** Where the disk's own function of this name is written, for what is not thrown. */
-  readonly placeOfCall: (call: Call) => string;
+  readonly places: ReadonlyMap<Call, string>;
   /** A function is called for this operation; -1: it has returned. */
   readonly onCall: (op: number) => void;
   /** A request was completed outside of `start`: its commit has still to be submitted. */
@@ -48,7 +48,8 @@ const NO_FUA = { fua: false } as const;
 const MAY_UNMAP = { mayUnmap: true } as const;
 const MUST_KEEP = { mayUnmap: false } as const;
 
-const CALLS: Readonly<Record<number, Call>> = {
+/** The disk's function for each operation. */
+export const CALLS: Readonly<Record<number, Call>> = {
   [UBLK_IO_OP.READ]: "read",
   [UBLK_IO_OP.WRITE]: "write",
   [UBLK_IO_OP.FLUSH]: "flush",
@@ -82,15 +83,18 @@ export class AsyncHandler implements RingHandler {
   start(tag: number): void {
     const { onCall } = this.options;
     let answer: Answer;
+    let isAsync: boolean;
     onCall(this.queue.op(tag));
     try {
       answer = this.call(tag);
+      // Inside: a `then` that is a getter may throw.
+      isAsync = isPromise(answer);
     } catch (error) {
       onCall(-1);
       return this.fail(tag, error);
     }
     onCall(-1);
-    if (!isPromise(answer)) return this.succeed(tag, answer);
+    if (!isAsync) return this.succeed(tag, answer as number | void);
     const turn = (this.turns[tag]! + 1) | 0;
     this.turns[tag] = turn;
     this.beganMs[tag] = this.nowMs;
@@ -202,7 +206,7 @@ export class AsyncHandler implements RingHandler {
   }
 
   private place(tag: number): string {
-    return this.options.placeOfCall(CALLS[this.queue.op(tag)] ?? "read");
+    return this.options.places.get(CALLS[this.queue.op(tag)] ?? "read")!;
   }
 
   private say(tag: number, place: string, what: string, answer: string): void {

@@ -48,7 +48,7 @@ const CALLS = new Map([
 type Open = (values: never, context: object) => unknown;
 
 /** These change what a program is, before it runs. */
-const DANGEROUS = /^(LD_|BUN_|NODE_|GLIBC_|MALLOC_)/;
+const DANGEROUS = /^(LD_|BUN_|NODE_|GLIBC_|MALLOC_|MIMALLOC_)/;
 
 const scriptArgs = {
   param: {

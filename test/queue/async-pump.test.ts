@@ -68,7 +68,7 @@ class Bench implements Disposable {
         isReadOnly: true,
         ioTimeoutMs: 200,
         failures: new FailureLog(() => {}),
-        placeOfCall: () => "/x.ts:1",
+        places: new Map(),
         onCall: () => {},
         onSettled: () => this.pump.call(),
       });

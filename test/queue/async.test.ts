@@ -8,7 +8,7 @@ import { BlockError } from "../../src/api/index.ts";
 import { ERRNO } from "../../src/ffi/errno.ts";
 import { mapMemory } from "../../src/ffi/memory.ts";
 import { UBLK_IO_F, UBLK_IO_OP } from "../../src/ffi/ublk.ts";
-import { AsyncHandler } from "../../src/queue/async.ts";
+import { AsyncHandler, CALLS } from "../../src/queue/async.ts";
 import { FailureLog } from "../../src/queue/failure-log.ts";
 import { TagViews } from "../../src/queue/tag-views.ts";
 import { FakeQueue } from "../support/fake-queue.ts";
@@ -50,7 +50,7 @@ function serve(functions: Partial<Disk>, options: { readonly isReadOnly?: boolea
     isReadOnly: options.isReadOnly === true,
     ioTimeoutMs: 1000,
     failures: new FailureLog((text) => said.push(text)),
-    placeOfCall: (call) => `/x/disk.ts:${call}`,
+    places: new Map(Object.values(CALLS).map((call) => [call, `/x/disk.ts:${call}`])),
     onCall: () => {},
     onSettled: () => calls.settled++,
   });
@@ -112,6 +112,24 @@ test("promises are answered when they settle, in any order", async () => {
     [0, BYTES],
   ]);
   expect([it.handler.pending, it.calls.settled]).toEqual([1, 2]);
+});
+
+test("an answer whose `then` throws is EIO, and the queue goes on", () => {
+  const answers = [
+    {
+      // oxlint-disable-next-line no-thenable -- that is what is tried
+      get then() {
+        throw new Error("no then");
+      },
+    },
+    undefined,
+  ];
+  const it = serve({ read: () => answers.shift() as undefined });
+  for (const tag of [0, 1]) it.fake.deliver(tag, READ);
+  expect(it.answers()).toEqual([
+    [0, -ERRNO.EIO],
+    [1, BYTES],
+  ]);
 });
 
 test("what is thrown becomes its errno; EIO when it is not a BlockError", async () => {

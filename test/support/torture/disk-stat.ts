@@ -15,13 +15,21 @@ export function completedBytes(id: number): number {
   return (Number(words[FIELDS.readSectors]) + Number(words[FIELDS.writtenSectors])) * SECTOR_BYTES;
 }
 
-/** Until so much has been read and written, looking as often as the machine can. */
-export async function untilCompleted(id: number, bytes: number, isOver: () => boolean) {
+/** Until so much has been read and written. */
+export function untilCompleted(id: number, bytes: number, isOver: () => boolean) {
+  return untilDone(id, (done) => {
+    if (done >= bytes) return true;
+    if (isOver()) throw new Error(`the load has ended before its ${bytes}th byte`);
+    return false;
+  });
+}
+
+/** Until `isDone`, looking as often as the machine can; throws when nothing completes any more. */
+export async function untilDone(id: number, isDone: (completed: number) => boolean) {
   let [last, since] = [-1, 0];
   for (;;) {
     const now = completedBytes(id);
-    if (now >= bytes) return;
-    if (isOver()) throw new Error(`the load has ended before its ${bytes}th byte`);
+    if (isDone(now)) return;
     if (now !== last) [last, since] = [now, performance.now()];
     if (performance.now() - since > STILL_MS_MAX) {
       throw new Error(

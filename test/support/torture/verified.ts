@@ -6,7 +6,7 @@ import { TestDevice } from "../program.ts";
 import { dataModes } from "../verify.ts";
 import { makeBackings } from "./backing.ts";
 import { DEATHS, Mortal } from "./death.ts";
-import { completedBytes, untilCompleted } from "./disk-stat.ts";
+import { completedBytes, untilCompleted, untilDone } from "./disk-stat.ts";
 import type { Torture, TortureResult } from "./torture.ts";
 import { KernelLog } from "./watch.ts";
 
@@ -40,6 +40,7 @@ export async function verifyThroughDeaths(
     await mortal.die(death, () => untilCompleted(device.id, first + at, () => !fio.running));
     say(`${device.path}: ${death.signal} to the ${death.target} after ${at} bytes, recovered`);
   }
+  await untilDone(device.id, () => !fio.running);
   const { exitCode, stdout, stderr } = await fio.ended;
   if (exitCode !== 0 || stderr !== "") throw new Error(`fio: ${exitCode} ${stderr}${stdout}`);
   await log.assertNoErrors();
