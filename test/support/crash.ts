@@ -47,11 +47,19 @@ export async function underLoad<T>(
     await until("the load stops", () => load.every(({ pid }) => isStopped(pid)));
     await until("nothing in flight", () => inFlight(id) === 0);
   }
+  const servers = serverPids(id);
   const result = kill();
-  // A server that dies of SIGSEGV takes its time.
-  if (await isFragile) await new TestDevice(id).untilState("QUIESCED");
+  // A server that dies of SIGSEGV takes its time; somebody may have the next one ready.
+  if (await isFragile) await until("the server is dead", () => isLeft(id, servers));
   for (const each of load) each.kill("SIGCONT");
   return result;
+}
+
+/** Whether the kernel knows that none of `servers` serves the device any more. */
+async function isLeft(id: number, servers: readonly number[]): Promise<boolean> {
+  const { state, serverPid } = await new TestDevice(id).report();
+  const isServed = state === "LIVE" && serverPid !== null;
+  return state === "QUIESCED" || (isServed && !servers.includes(serverPid));
 }
 
 /** A command that goes on while the test does something else. */

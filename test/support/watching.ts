@@ -1,8 +1,16 @@
 // `ublk-bun watch` as a test uses it: in the background, and what it has caused as events.
 
 import { type DeviceEvent, EventLog, EventReader } from "../../src/device/events.ts";
-import { type Background, inFlight, killNow, readBlock, startUblk } from "./crash.ts";
-import { hasFeature, run, runOk, serverPids, type TestDevice, until } from "./program.ts";
+import {
+  type Background,
+  inFlight,
+  killNow,
+  readBlock,
+  start,
+  startUblk,
+  underLoad,
+} from "./crash.ts";
+import { serverPids, type TestDevice, until } from "./program.ts";
 
 /** Starts watch and waits until it is at work. */
 export async function startWatch(...words: string[]): Promise<Background> {
@@ -21,18 +29,20 @@ export async function endWatch(watch: Background): Promise<void> {
   if (exitCode !== 0) throw new Error(`watch ended with ${exitCode}: ${stderr}`);
 }
 
-const isFragile = !(await hasFeature("UPDATE_SIZE"));
-
 const FIO =
   `fio --name=verify --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=32 --size=8m
-  --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0`.split(/\s+/);
+  --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0 --thread`.split(/\s+/);
 
 /** fio writes what it can recognise and reads it again, pass after pass, until its `end`. */
 export function keepVerifying({ id, path }: TestDevice) {
   let isOver = false;
+  let fio: Background;
+  let killed: Promise<unknown> = Promise.resolve();
   const work = (async () => {
     for (;;) {
-      const { exitCode, stdout, stderr } = await run([...FIO, `--filename=${path}`]);
+      await killed;
+      fio = start(...FIO, `--filename=${path}`);
+      const { exitCode, stdout, stderr } = await fio.ended;
       if (exitCode !== 0 || stderr !== "") throw new Error(`fio: ${exitCode} ${stdout}${stderr}`);
       if (isOver) return;
     }
@@ -41,14 +51,9 @@ export function keepVerifying({ id, path }: TestDevice) {
     /** kill -9 for the server while there are requests. */
     kill: async (): Promise<number> => {
       await until("fio's requests", () => inFlight(id) > 0);
-      if (!isFragile) return killNow(id);
-      // Linux 6.12 can crash when a server dies while a request is being given to it: see
-      // docs/troubleshooting.md. What fio sends once the server is gone waits for the next one.
-      await runOk("pkill", "-STOP", "-x", "fio");
-      await until("nothing in flight", () => inFlight(id) === 0);
-      const pid = killNow(id);
-      await runOk("pkill", "-CONT", "-x", "fio");
-      return pid;
+      const killing = underLoad(id, [fio], () => killNow(id));
+      killed = killing;
+      return killing;
     },
     end: async () => {
       isOver = true;
