@@ -117,7 +117,7 @@ export class Model {
     }
     for (const block of this.#blocks.values()) {
       block.now = [...block.kept];
-      block.survivors = block.kept.length > 1 ? block.kept : [];
+      block.survivors = block.kept.length > 1 ? [...block.kept] : [];
     }
   }
 

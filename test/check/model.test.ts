@@ -93,3 +93,14 @@ test("a discarded block may be anything, a refused request changes nothing", () 
   it.end(it.begin("anything", 0, 1), false);
   expect(isRight(it, "#other")).toBe(true);
 });
+
+test("a write after a crash whose outcome nobody has read may be lost in the next one", () => {
+  const it = model();
+  it.end(it.begin("data", 0, 1), false);
+  it.crash();
+  const b = it.begin("data", 0, 1);
+  it.end(b, false);
+  expect(isRight(it, dataLabel(b, 0))).toBe(true);
+  it.crash();
+  expect(isRight(it, ZEROES)).toBe(true);
+});
