@@ -1,6 +1,6 @@
 // The compiled executable as a test uses it, on a machine (usually a guest) that has the ublk driver.
 
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { resolve } from "node:path";
 
 import type { DeviceReport } from "../../src/device/inspect.ts";
@@ -136,15 +136,6 @@ export class TestDevice implements AsyncDisposable {
     const traces = [`/sys/class/ublk-char/ublkc${this.id}`, `/run/ublk-bun/${this.id}.json`];
     if (traces.some((path) => existsSync(path))) await ublk("del", String(this.id), "--force");
   }
-}
-
-/**
- * Whether process `pid` runs this file. By inode: seen from here its name is another one where the process
- * has a mount namespace of its own.
- */
-export function isProgramOf(pid: number, path: string): boolean {
-  const [own, file] = [statSync(`/proc/${pid}/exe`), statSync(path)];
-  return own.ino === file.ino && own.dev === file.dev;
 }
 
 /** Processes that are daemons of this device, by their open char device. */
