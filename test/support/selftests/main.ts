@@ -10,6 +10,7 @@ import { quote } from "../guest/boot.ts";
 import { runGuest } from "../guest/guest.ts";
 import { KERNELS } from "../guest/kernel.ts";
 import { buildKublk } from "../peer.ts";
+import { buildOddProgram } from "../torture/build.ts";
 import type { Outcome } from "./outcome.ts";
 import type { Result, Server } from "./scripts.ts";
 
@@ -69,6 +70,7 @@ async function here(): Promise<number> {
 async function inGuest(): Promise<number> {
   // Here, because a guest has no network.
   await buildKublk();
+  await buildOddProgram();
   const kernel = KERNELS.find((name) => name === values.kernel);
   if (kernel === undefined) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
   const words = [process.execPath, resolve(import.meta.filename), "--here"];

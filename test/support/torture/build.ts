@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 
 const repository = resolve(import.meta.dir, "../../..");
 
-/** The real program, and targets that lie, and places to die at. */
+/** The real program, and odd targets, and places to die at. */
 export const ODD_PROGRAM = join(repository, "dist/ublk-bun-odd");
 
 export async function buildOddProgram(): Promise<void> {

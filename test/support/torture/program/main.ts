@@ -1,11 +1,12 @@
-// The program as it is, with what the product must not have: targets that lie, and a place to die at.
+// The program as it is, with what the product must not have: odd targets, and a place to die at.
 // Compiled beside the real one (../build.ts), so that its daemons and Workers are of its own kind.
 
 import { targets } from "../../../../src/targets/index.ts";
 import { dieWhenAsked } from "./death.ts";
 import { liars } from "./liars.ts";
+import { rotating } from "./rotating.ts";
 
-(targets as unknown[]).push(...liars);
+(targets as unknown[]).push(...liars, rotating);
 const words = process.argv.slice(2);
 dieWhenAsked(words[0] ?? "");
 const { runToExitCode } = await import("../../../../src/cli/run.ts");

@@ -1,11 +1,13 @@
-// Entry of a queue's thread in the odd program: the real one, which finds the liars too.
+// Entry of a queue's thread in the odd program: the real one, which finds the odd targets too.
 
 // oxlint-disable-next-line no-unassigned-import
 import "../../../../src/worker.ts";
 import { targets } from "../../../../src/targets/index.ts";
 import { dieInFetchWhenAsked } from "./death.ts";
 import { liars } from "./liars.ts";
+import { doublePlaces, rotating } from "./rotating.ts";
 
 // In time: the Worker looks a target up when it is told to prepare.
-(targets as unknown[]).push(...liars);
+(targets as unknown[]).push(...liars, rotating);
+doublePlaces();
 dieInFetchWhenAsked();
