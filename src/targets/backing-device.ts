@@ -22,12 +22,20 @@ export function diskOfPartition(numbers: string): string | undefined {
   return readText(`${folder}/../dev`).trim() || undefined;
 }
 
-/** A number from its request queue's folder; a partition has its disk's. Undefined: not there. */
+/** A number from its request queue's folder. Undefined: not there. */
 export function queueNumber(numbers: string, file: string): number | undefined {
+  const text = queueText(numbers, file);
+  return text === "" ? undefined : Number(text);
+}
+
+/** It takes writes only where the last one in a zone has ended. Source: Documentation/ABI/stable/sysfs-block. */
+export const isHostManaged = (numbers: string) => queueText(numbers, "zoned") === "host-managed";
+
+/** A word from its request queue's folder; a partition has its disk's. "": not there. */
+function queueText(numbers: string, file: string): string {
   // Not normalized: the folder is a link, and ".." counts from where it leads.
   const folder = `/sys/dev/block/${numbers}`;
-  const text = readText(`${folder}/queue/${file}`) || readText(`${folder}/../queue/${file}`);
-  return text === "" ? undefined : Number(text.trim());
+  return (readText(`${folder}/queue/${file}`) || readText(`${folder}/../queue/${file}`)).trim();
 }
 
 /** Who uses it, in words, as far as can be seen. Source: proc_pid_mountinfo(5), proc_swaps(5). */

@@ -8,7 +8,7 @@ import { ERRNO, errnoText } from "../ffi/errno.ts";
 import { close, O, open } from "../ffi/libc.ts";
 import type { OpenContext } from "../target.ts";
 import { formatBytes } from "../units.ts";
-import { deviceHolders, deviceName, deviceNumbers } from "./backing-device.ts";
+import { deviceHolders, deviceName, deviceNumbers, isHostManaged } from "./backing-device.ts";
 import { type BackingLimits, diskLimits, fileLimits, hasDirectIo } from "./backing-limits.ts";
 
 /** An opened file or block device, and what it can do. Disposed by whoever opened it. */
@@ -41,8 +41,10 @@ export function openBacking(path: string, options: BackingOptions): BackingFile 
   const stats = look(path, context);
   const isDevice = stats.isBlockDevice();
   refuseOther(path, stats);
-  if (isDevice) refuseOwn(path, stats, context);
-  else refuseUnwritable(path, stats, readOnly);
+  if (isDevice) {
+    refuseOwn(path, stats, context);
+    refuseZoned(path, stats);
+  } else refuseUnwritable(path, stats, readOnly);
   if (isDevice && context.isNew && !context.isForced) refuseClaimed(path, stats);
   const { fd, isDirect } = openBest(path, options);
   try {
@@ -99,6 +101,17 @@ function refuseOwn(path: string, stats: Stats, { deviceId }: OpenContext): void 
   throw new UblkError(`${path} is the disk of device ${deviceId} itself`, {
     hint: "name what the disk is to lie on",
   });
+}
+
+/** A disk is written anywhere; so are its members. */
+function refuseZoned(path: string, stats: Stats): void {
+  if (!isHostManaged(deviceNumbers(stats))) return;
+  throw new UblkError(
+    `${path} is a host-managed zoned device: its zones are written in order only`,
+    {
+      hint: "name a device that can be written anywhere, such as a dm-zoned over this one",
+    },
+  );
 }
 
 /** Root may write what nobody has the right to write: whoever took the right away did not mean that. */

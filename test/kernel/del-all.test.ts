@@ -2,6 +2,7 @@
 
 import { afterEach, expect, test } from "bun:test";
 
+import { start } from "../support/crash.ts";
 import { buildKublk } from "../support/peer.ts";
 import { leftovers, runOk, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 
@@ -53,6 +54,33 @@ test("del --async returns without waiting; the device goes", async () => {
     id: 0,
     deleted: true,
   });
+  await until("everything is gone", () => leftovers().length === 0);
+});
+
+test("del --async of an open disk is refused like del; with --force it does not wait for the holder", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  const holder = Bun.spawn(["sleep", "1000"], { stdio: [Bun.file(device.path), null, null] });
+  const { exitCode, stderr } = await ublk("del", "0", "--async");
+  expect(stderr).toContain(`/dev/ublkb0 is in use: open in pid ${holder.pid} (sleep)`);
+  expect(exitCode).toBe(5);
+  expect((await device.report()).state).toBe("LIVE");
+  expect(await ublkOk("del", "0", "--async", "--force")).toBe("/dev/ublkb0 is deleted\n");
+  expect(holder.exitCode).toBeNull();
+  holder.kill();
+  await until("everything is gone", () => leftovers().length === 0);
+});
+
+test("del --async --force of a busy disk: its requests end, the device goes", async () => {
+  const slow = ["--size=64MiB", "--delay-us=2000"];
+  await using device = await TestDevice.add("fault_inject", "-n0", "-q2", ...slow);
+  const words = `--name=busy --filename=${device.path} --rw=randrw --bs=4k --direct=1 --iodepth=32
+    --numjobs=2 --ioengine=libaio --time_based --runtime=600 --thread`;
+  await using fio = start("fio", ...words.split(/\s+/));
+  await device.untilBusy();
+  expect((await ublk("del", "0", "--async")).exitCode).toBe(5);
+  expect(fio.running).toBeTrue();
+  await ublkOk("del", "0", "--async", "--force");
+  expect((await fio.ended).stderr).toMatch(/Input\/output error|No such device/);
   await until("everything is gone", () => leftovers().length === 0);
 });
 

@@ -134,6 +134,20 @@ test("what cannot be a backing is refused before anything is created", async () 
   }
 });
 
+test("a host-managed zoned device is refused: its zones are written in order only", async () => {
+  const zones = ["zoned=1", "zone_size=64", "gb=1", "bs=4096", "nr_devices=1"];
+  await runOk("/sbin/modprobe", "null_blk", ...zones);
+  try {
+    expect(readFileSync("/sys/block/nullb0/queue/zoned", "utf8")).toBe("host-managed\n");
+    const why = /\/dev\/nullb0 is a host-managed zoned device/;
+    await expectRefused(["add", "loop", "-f", "/dev/nullb0"], 1, why, /dm-zoned/);
+    const members = ["-f", scratch.file("member", MIB), "-f", "/dev/nullb0"];
+    await expectRefused(["add", "stripe", ...members], 1, why);
+  } finally {
+    await runOk("/sbin/rmmod", "null_blk");
+  }
+});
+
 test("where the file system has no O_DIRECT the page cache serves, which is said; --buffered-io is quiet", async () => {
   await using plain = await Scratch.memory("ramfs", MIB);
   const file = plain.file("disk", 4 * MIB);

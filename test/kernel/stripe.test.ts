@@ -1,14 +1,16 @@
 // stripe on a real kernel: each mode, its layout as others read it, a file system, dead servers.
 
 import { afterAll, afterEach, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmdirSync, statSync, truncateSync, unlinkSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmdirSync, statSync, truncateSync } from "node:fs";
 
-import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
+import { inFlight, start } from "../support/crash.ts";
+import { expectLayout, membersIn } from "../support/members.ts";
+import { leftovers, run, runOk, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 import { FaultyDevice, LoopDevice, Scratch } from "../support/scratch.ts";
 import { writeThousandFiles, wrongFiles } from "../support/thousand-files.ts";
 import { torture } from "../support/torture/torture.ts";
 import { verifyThroughDeaths } from "../support/torture/verified.ts";
-import { dataModes, verifyMixed } from "../support/verify.ts";
+import { verifyMixed } from "../support/verify.ts";
 
 const MIB = 1024 ** 2;
 const KIB = 1024;
@@ -18,43 +20,7 @@ const scratch = await Scratch.make(["mkfs.ext4", "-q"], 512 * MIB);
 afterEach(() => expect(leftovers()).toEqual([]));
 afterAll(() => scratch[Symbol.asyncDispose]());
 
-/** Empty members, gone with the scope. */
-function members(count: number, sizeBytes: number) {
-  const files = Array.from({ length: count }, (_, n) => scratch.file(`member${n}`, sizeBytes));
-  return {
-    files,
-    words: files.flatMap((file) => ["-f", file]),
-    [Symbol.dispose]: () => files.forEach((file) => unlinkSync(file)),
-  };
-}
-
-/** The disk as its members' files have it, put together here, where the server has no part in it. */
-function assemble(files: readonly string[], chunkBytes: number): Buffer {
-  const parts = files.map((file) => readFileSync(file));
-  const rows = Math.floor(Math.min(...parts.map(({ length }) => length)) / chunkBytes);
-  return Buffer.concat(
-    Array.from({ length: rows }, (_, row) =>
-      parts.map((bytes) => bytes.subarray(row * chunkBytes, (row + 1) * chunkBytes)),
-    ).flat(),
-  );
-}
-
-async function expectLayout(path: string, files: readonly string[], chunkBytes: number) {
-  await runOk("blockdev", "--flushbufs", path);
-  expect(Buffer.compare(readFileSync(path), assemble(files, chunkBytes))).toBe(0);
-}
-
-for (const mode of await dataModes()) {
-  test(`${mode}: random writes of 512 bytes to 1 MiB are read back, and lie where they belong`, async () => {
-    // Three, so that a row is no power of two; small chunks, so that most requests are vectored.
-    using three = members(3, 8 * MIB + 5000);
-    const words = ["--chunk-size=4KiB", "-q4", "--io-buf-size=1M", mode];
-    await using device = await TestDevice.add("stripe", "-n0", ...words, ...three.words);
-    expect((await device.report()).sizeBytes).toBe(3 * (8 * MIB + 4096));
-    await verifyMixed(device.path);
-    await expectLayout(device.path, three.files, 4 * KIB);
-  });
-}
+const members = (count: number, sizeBytes: number) => membersIn(scratch, count, sizeBytes);
 
 test("two members and the default chunk, buffered too", async () => {
   for (const words of [[], ["--buffered-io"], ["--chunk-size=512KiB"]]) {
@@ -64,6 +30,25 @@ test("two members and the default chunk, buffered too", async () => {
     const chunkBytes = words[0] === "--chunk-size=512KiB" ? 512 * KIB : 64 * KIB;
     await expectLayout(device.path, two.files, chunkBytes);
   }
+});
+
+test("32 members at the greatest depth: more I/O at once than a ring has places", async () => {
+  using many = members(32, 2 * MIB);
+  const words = ["--chunk-size=4KiB", "-d4096", ...many.words];
+  await using device = await TestDevice.add("stripe", "-n0", ...words);
+  const pid = await device.serverPid();
+  // Each request is a row, so that 2200 of them are 70,400 SQEs at once; a ring has 32,768, and 65,536
+  // completions.
+  const fio = `fio --name=deep --filename=${device.path} --direct=1 --ioengine=libaio --bs=128k
+    --verify=crc32c --verify_fatal=1 --verify_state_save=0`.split(/\s+/);
+  await runOk(...fio, "--rw=write", "--do_verify=0", "--iodepth=32");
+  process.kill(pid, "SIGSTOP");
+  const reads = ["--rw=randread", "--norandommap", "--number_ios=2300", "--iodepth=2200"];
+  await using reading = start(...fio, ...reads);
+  await until("2200 in flight", () => inFlight(0) >= 2200 || !reading.running);
+  process.kill(pid, "SIGCONT");
+  expect(await reading.ended).toMatchObject({ exitCode: 0, stderr: "" });
+  expect(await device.serverPid()).toBe(pid);
 });
 
 test("verified writes go on through kills and recoveries", async () => {

@@ -30,14 +30,25 @@ interface Count {
 interface KernelRun {
   readonly label: string;
   readonly kernel: KernelName;
+  readonly cpus?: number;
   readonly files: readonly string[];
 }
 
+interface Alone {
+  /** The only kernel that it is about. */
+  readonly kernel?: KernelName;
+  readonly cpus: number;
+}
+
 /**
- * Files about one kernel alone, which get a guest of their own when one of the others has ended: the
- * kernel's scripts know the time of real machines only, and three guests would be too many at once.
+ * Files that get a guest of their own when one of the others has ended; three guests would be too many at
+ * once. The kernel's scripts know the time of real machines only; a disk has no more queues than there are
+ * CPUs, and four of them would slow down whatever needs two.
  */
-const ALONE: Readonly<Record<string, KernelName>> = { "test/kernel/selftests.test.ts": "7.3" };
+const ALONE: Readonly<Record<string, Alone>> = {
+  "test/kernel/selftests.test.ts": { kernel: "7.3", cpus: 2 },
+  "test/kernel/verified.test.ts": { cpus: 4 },
+};
 
 const onHost = process.env["UBLK_TEST"] === "host";
 const bun = "node_modules/.bin/bun";
@@ -88,11 +99,12 @@ async function unit(): Promise<Count> {
   return count(errors, await child.exited);
 }
 
-async function kernelTests({ label, kernel, files }: KernelRun): Promise<Count> {
+async function kernelTests({ label, kernel, files, cpus = 2 }: KernelRun): Promise<Count> {
   if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
   const lines = linePrinter(`[${label}] `);
   const result = await runGuest({
     kernel,
+    cpus,
     timeoutMs: (KERNEL_SECONDS_MAX + 60) * 1000,
     env: isLong ? { UBLK_LONG: "1" } : {},
     command:
@@ -111,11 +123,15 @@ function sharedRuns(names: readonly KernelName[]): KernelRun[] {
 
 function aloneRuns(names: readonly KernelName[]): KernelRun[] {
   return testFiles(true).flatMap((file) => {
-    const kernel = ALONE[file];
-    if (kernel === undefined) return [];
-    const label = `${kernel} ${file.replace(/^.*\/|\.test\.ts$/g, "")}`;
-    const isWanted = onHost ? release().startsWith(`${kernel}.`) : names.includes(kernel);
-    return isWanted ? [{ label, kernel, files: [file] }] : [];
+    const alone = ALONE[file];
+    if (alone === undefined) return [];
+    const { kernel: only, cpus } = alone;
+    const isWanted = (kernel: KernelName) =>
+      only === undefined || (onHost ? release().startsWith(`${only}.`) : kernel === only);
+    return names.filter(isWanted).map((kernel) => {
+      const label = `${kernel} ${file.replace(/^.*\/|\.test\.ts$/g, "")}`;
+      return { label, kernel, files: [file], cpus };
+    });
   });
 }
 

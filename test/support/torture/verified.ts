@@ -22,23 +22,25 @@ const FIO =
 
 /**
  * fio over `device`, whose server dies `kills` times: spread over a job whose length in bytes is known, so
- * that fio cannot end before the last. The disk has two queues, and 8 MiB or 4 MiB a kill.
+ * that fio cannot end before the last. The disk has two queues, and 8 MiB or 4 MiB a kill. `dying` is
+ * whose server dies, where that is a disk below.
  */
 export async function verifyThroughDeaths(
   device: TestDevice,
   { kills, seed, random, say }: Torture,
+  dying = device,
 ): Promise<readonly number[]> {
   const log = new KernelLog();
   const jobBytes = jobMib(kills) * MIB;
   const words = [`--size=${jobBytes}`, `--offset_increment=${jobBytes}`, `--randseed=${seed}`];
   const first = completedBytes(device.id);
   await using fio = start(...FIO, `--filename=${device.path}`, ...words);
-  const mortal = new Mortal(device, { random, load: [fio] });
+  const mortal = new Mortal(dying, { random, load: [fio] });
   for (let i = 0; i < kills; i++) {
     const at = Math.floor(((i + random()) * 0.95 * (2 * JOBS * jobBytes)) / kills);
     const death = DEATHS[i % DEATHS.length]!;
     await mortal.die(death, () => untilCompleted(device.id, first + at, () => !fio.running));
-    say(`${device.path}: ${death.signal} to the ${death.target} after ${at} bytes, recovered`);
+    say(`${dying.path}: ${death.signal} to the ${death.target} after ${at} bytes, recovered`);
   }
   const { exitCode, stdout, stderr } = await fio.ended;
   if (exitCode !== 0 || stderr !== "") throw new Error(`fio: ${exitCode} ${stderr}${stdout}`);
