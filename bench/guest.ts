@@ -4,6 +4,7 @@
 
 import { existsSync, readFileSync } from "node:fs";
 
+import { messageOf } from "../src/errors.ts";
 import { type Cell, nameOf, type Setup } from "./matrix.ts";
 import { rssOf, sample, switchesOf, warm } from "./measure.ts";
 import type { Figure, Plan } from "./plan.ts";
@@ -102,7 +103,7 @@ async function main(): Promise<void> {
     try {
       measureAll(cells);
     } catch (error) {
-      console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
+      console.error(`bench: ${messageOf(error)}`);
       process.exitCode = 1;
     }
   }

@@ -43,7 +43,7 @@ const CLEANUP_SECONDS_MAX = 60;
  * Scripts that race the wall clock, and how often they may try: generic_06 must look at the device
  * twice and kill its server within two seconds. What is really wrong fails each time.
  */
-const TRIES: Readonly<Record<string, number>> = { generic_06: 3 };
+const TRIES: Readonly<Record<string, number>> = { generic_06: 6 };
 
 /**
  * In front of fio, where little is enough: each job moves this much and verifies all of it, of the 256 or
