@@ -27,6 +27,8 @@ export interface GuestOptions {
   readonly share?: string;
   readonly memoryMb?: number;
   readonly cpus?: number;
+  /** Its clock counts its instructions, so that no busy host makes it late. Slower: one host CPU for all. */
+  readonly ownClock?: boolean;
   /** Load ublk_drv before the command (default true; `UBLK_GUEST_NO_MODULE=1` says no). */
   readonly driver?: boolean;
   /** More environment; PATH, HOME, LANG, NO_COLOR, UBLK_BUN_CACHE and UBLK_GUEST are there. */
@@ -112,6 +114,7 @@ async function bootOnce(
       accelerator: await accelerator(kernel),
       memoryMb: options.memoryMb ?? 4096,
       cpus: options.cpus ?? 2,
+      ownClock: options.ownClock ?? false,
       control,
       share,
     });

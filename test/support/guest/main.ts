@@ -15,6 +15,7 @@ npm run guest -- [options] COMMAND…      one word is shell text, several are a
   --kernel ${KERNELS.join("|")}        which kernel (7.3)
   --memory MB              (4096)
   --cpus N                 (2)
+  --own-clock              its clock counts its instructions: a busy host does not make it late
   --timeout SECONDS        kill the guest after this long; exit 124 (600)
   --share FOLDER           the guest may write here, at the same path
   --kernel-log FILE        keep the kernel log
@@ -32,6 +33,7 @@ const { values } = parseArgs({
     kernel: { type: "string", default: "7.3" },
     memory: { type: "string", default: "4096" },
     cpus: { type: "string", default: "2" },
+    "own-clock": { type: "boolean", default: false },
     timeout: { type: "string", default: "600" },
     share: { type: "string" },
     "kernel-log": { type: "string" },
@@ -51,6 +53,7 @@ const result = await runGuest({
   timeoutMs: positive(values.timeout) * 1000,
   memoryMb: positive(values.memory),
   cpus: positive(values.cpus),
+  ownClock: values["own-clock"],
   ...(values.share === undefined ? {} : { share: values.share }),
   ...(values["no-driver"] ? { driver: false } : {}),
   onOutput: (text) => process.stdout.write(text),
@@ -92,7 +95,8 @@ function splitWords(all: readonly string[]): { options: string[]; command: strin
   const start = all[0] === "--" ? 1 : 0;
   let end = start;
   for (let word = all[end]; word?.startsWith("-") && word !== "--"; word = all[end]) {
-    const isAlone = word.includes("=") || ["--help", "-h", "--no-driver"].includes(word);
+    const isAlone =
+      word.includes("=") || ["--help", "-h", "--no-driver", "--own-clock"].includes(word);
     end += isAlone ? 1 : 2;
   }
   return { options: all.slice(start, end), command: all.slice(all[end] === "--" ? end + 1 : end) };

@@ -17,6 +17,7 @@ export interface Machine {
   readonly accelerator: Accelerator;
   readonly memoryMb: number;
   readonly cpus: number;
+  readonly ownClock: boolean;
   /** Folder with boot.sh and main.sh; gets exit-code and kernel.log. */
   readonly control: string;
   readonly share: string | undefined;
@@ -32,8 +33,9 @@ const KVM_PROBE_MS = 15_000;
 
 /** The words that start `machine`; its console is QEMU's stdout. */
 export function qemuCommand(machine: Machine): string[] {
-  const { control, share, memoryMb, cpus } = machine;
-  const words = bareCommand(machine, join(control, "kernel.log"), APPEND);
+  const { control, share, memoryMb, cpus, ownClock } = machine;
+  const accelerator = ownClock ? "clocked" : machine.accelerator;
+  const words = bareCommand({ ...machine, accelerator }, join(control, "kernel.log"), APPEND);
   words.push("-m", `${memoryMb}`, "-smp", `${cpus}`, "-chardev", "stdio,id=output,signal=off");
   words.push("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=output");
   words.push(...share9p("/", TAG.root, "readonly=on,"), ...share9p(control, TAG.control, ""));
@@ -70,17 +72,23 @@ async function bootsWithKvm(kernel: Kernel): Promise<boolean> {
   return (await child.exited) === 0;
 }
 
-function bareCommand(
-  machine: Pick<Machine, "kernel" | "initramfs" | "accelerator">,
-  kernelLog: string,
-  append: string,
-): string[] {
-  const acceleration =
-    machine.accelerator === "kvm"
-      ? ["-accel", "kvm", "-cpu", "host"]
-      : ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"];
+const ACCELERATION: Readonly<Record<Accelerator | "clocked", readonly string[]>> = {
+  kvm: ["-accel", "kvm", "-cpu", "host"],
+  tcg: ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"],
+  // 2 ns an instruction, which is about what a real machine needs.
+  clocked: ["-accel", "tcg,thread=single,tb-size=1024", "-icount", "shift=1", "-cpu", "max"],
+};
+
+interface Bare {
+  readonly kernel: Kernel;
+  readonly initramfs: string;
+  readonly accelerator: keyof typeof ACCELERATION;
+}
+
+function bareCommand(machine: Bare, kernelLog: string, append: string): string[] {
   // A guest must not outlive whoever started it, however that ends.
-  const words = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", ...acceleration];
+  const words = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"];
+  words.push(...ACCELERATION[machine.accelerator]);
   words.push("-nodefaults", "-display", "none", "-no-reboot", "-serial", `file:${kernelLog}`);
   words.push("-kernel", machine.kernel.image, "-initrd", machine.initramfs, "-append", append);
   return words;
