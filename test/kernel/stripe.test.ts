@@ -1,7 +1,14 @@
 // stripe on a real kernel: each mode, its layout as others read it, a file system, dead servers.
 
 import { afterAll, afterEach, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmdirSync, statSync, truncateSync } from "node:fs";
+import {
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 
 import { inFlight, start } from "../support/crash.ts";
 import { expectLayout, membersIn } from "../support/members.ts";
@@ -37,6 +44,8 @@ test("32 members at the greatest depth: more I/O at once than a ring has places"
   const words = ["--chunk-size=4KiB", "-d4096", ...many.words];
   await using device = await TestDevice.add("stripe", "-n0", ...words);
   const pid = await device.serverPid();
+  // A single queue has a scheduler by default, which gives the driver 256 requests at most.
+  writeFileSync("/sys/block/ublkb0/queue/scheduler", "none");
   // Each request is a row, so that 2200 of them are 70,400 SQEs at once; a ring has 32,768, and 65,536
   // completions.
   const fio = `fio --name=deep --filename=${device.path} --direct=1 --ioengine=libaio --bs=128k
