@@ -94,6 +94,13 @@ export function diskLimits(fd: number, numbers: string, isDirect: boolean): Back
   };
 }
 
+const sizeWords = new Uint32Array(new ArrayBuffer(8));
+
+/** A block device that was removed: whoever has it open is left with one of no size. */
+export function isGone(fd: number): boolean {
+  return ioctl(fd, BLKGETSIZE64, sizeWords) < 0 || (sizeWords[0] === 0 && sizeWords[1] === 0);
+}
+
 /** The answer of an ioctl that fills in one number; what is shorter than 64 bits leaves zeroes. */
 function ask(fd: number, request: number, name: string): number {
   const answer = new BigUint64Array(new ArrayBuffer(8));

@@ -6,6 +6,7 @@ import { UBLK_IO_F, UBLK_IO_OP } from "../ffi/ublk.ts";
 import { IOSQE } from "../ffi/uring.ts";
 import { addFlags, setRwFlags } from "../ring/ops.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
+import { isGone } from "./backing-limits.ts";
 import { prepStep, STEP, stepAfter } from "./file-steps.ts";
 import { NEXT, Parts } from "./parts.ts";
 
@@ -15,6 +16,7 @@ export interface LoopQueueOptions {
   readonly offsetBytes: number;
   readonly readOnly: boolean;
   readonly isDevice: boolean;
+  readonly fd: number;
   readonly canDiscard: boolean;
   /** False: a zeroed range keeps its space. */
   readonly mayUnmap: boolean;
@@ -39,8 +41,13 @@ export class LoopQueue implements RingHandler {
     this.queue = queue;
     this.options = options;
     this.offsetBytes = options.offsetBytes;
-    const { file, blockBytes } = options;
-    this.parts = new Parts(queue, { count: queue.depth, blockBytes, fileOf: () => file });
+    const { file, fd, isDevice, blockBytes } = options;
+    this.parts = new Parts(queue, {
+      count: queue.depth,
+      blockBytes,
+      fileOf: () => file,
+      isGone: () => isDevice && isGone(fd),
+    });
     this.hasDiscardCommand = options.isDevice;
   }
 

@@ -49,9 +49,10 @@ export const loop = defineTarget({
   args: loopArgs,
   parse: parseLoop,
   open: async (spec: LoopSpec, context) => openLoop(spec, context),
-  serve: ({ file, readOnly, offsetBytes }, { queue, facts }) =>
+  serve: ({ file, readOnly, offsetBytes }, { queue, facts, fds }) =>
     new LoopQueue(queue, {
       file,
+      fd: fds[0]!,
       offsetBytes,
       readOnly,
       isDevice: facts["isDevice"] === true,

@@ -36,9 +36,10 @@ export const mem = defineTarget({
   parse: parseMem,
   open: async ({ sizeBytes }: MemSpec, context) => openMem(sizeBytes, context),
   // A file like any other to the ring.
-  serve: (_spec, { queue, facts }) =>
+  serve: (_spec, { queue, facts, fds }) =>
     new LoopQueue(queue, {
       file: String(facts["file"]),
+      fd: fds[0]!,
       offsetBytes: 0,
       readOnly: false,
       isDevice: false,

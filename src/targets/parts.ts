@@ -19,6 +19,8 @@ export interface PartsOptions {
   readonly blockBytes: number;
   /** What a part lies on; for the log. */
   readonly fileOf: (part: number) => string;
+  /** What a part lies on is a device that was removed. */
+  readonly isGone: (part: number) => boolean;
 }
 
 export class Parts {
@@ -28,14 +30,17 @@ export class Parts {
   private readonly blockBytes: number;
   private readonly queue: Pick<QueueContext, "note">;
   private readonly fileOf: (part: number) => string;
+  private readonly isGone: (part: number) => boolean;
   private isShrinkNoted = false;
 
-  constructor(queue: Pick<QueueContext, "note">, { count, blockBytes, fileOf }: PartsOptions) {
+  constructor(queue: Pick<QueueContext, "note">, options: PartsOptions) {
+    const { count, blockBytes, fileOf, isGone } = options;
     this.doneBytes = new Int32Array(count);
     this.tries = new Uint8Array(count);
     this.blockBytes = blockBytes;
     this.queue = queue;
     this.fileOf = fileOf;
+    this.isGone = isGone;
   }
 
   begin(part: number): void {
@@ -50,6 +55,8 @@ export class Parts {
 
   /** An SQE that was to move what is left of a part of `lengthBytes` has come back. */
   moved(part: number, lengthBytes: number, result: number, isRead: boolean): number {
+    // To the kernel every place on a removed device is beyond its end, and no space left for a write.
+    if (result === -ERRNO.ENOSPC && this.isGone(part)) return -ERRNO.EIO;
     if (result < 0) return this.answered(part, result);
     const before = this.doneBytes[part]!;
     const done = before + result;

@@ -8,6 +8,7 @@ import { UBLK_IO_F, UBLK_IO_OP } from "../ffi/ublk.ts";
 import { IOSQE } from "../ffi/uring.ts";
 import { addFlags, setRwFlags } from "../ring/ops.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
+import { isGone } from "./backing-limits.ts";
 import { prepStep, STEP, stepAfter } from "./file-steps.ts";
 import { NEXT, Parts } from "./parts.ts";
 import type { StripeLayout } from "./stripe-layout.ts";
@@ -16,6 +17,7 @@ export interface StripeQueueOptions {
   readonly layout: StripeLayout;
   /** Of the members, in order; for the log. */
   readonly files: readonly string[];
+  readonly fds: readonly number[];
   /** Which of them are block devices. */
   readonly areDevices: readonly boolean[];
   readonly readOnly: boolean;
@@ -68,7 +70,10 @@ export class StripeQueue implements RingHandler {
     this.outstanding = new Uint8Array(queue.depth);
     this.errors = new Int32Array(queue.depth);
     const fileOf = (part: number) => options.files[part % members]!;
-    this.parts = new Parts(queue, { count, blockBytes: options.blockBytes, fileOf });
+    const isMemberGone = (part: number) =>
+      options.areDevices[part % members]! && isGone(options.fds[part % members]!);
+    const { blockBytes } = options;
+    this.parts = new Parts(queue, { count, blockBytes, fileOf, isGone: isMemberGone });
     this.vectorAt = new Int32Array(count);
     // One that begins inside a chunk ends inside another.
     this.vectorsPerTag = Math.ceil(maxIoBytes / chunkBytes) + 1;

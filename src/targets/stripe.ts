@@ -56,10 +56,11 @@ export const stripe = defineTarget({
   args: stripeArgs,
   parse: parseStripe,
   open: async (spec: StripeSpec, context) => openStripe(spec, context),
-  serve: ({ files, chunkBytes, readOnly, discard }, { queue, facts }) =>
+  serve: ({ files, chunkBytes, readOnly, discard }, { queue, facts, fds }) =>
     new StripeQueue(queue, {
       layout: new StripeLayout(files.length, chunkBytes),
       files,
+      fds,
       areDevices: (facts["kinds"] as readonly string[]).map((kind) => kind === "device"),
       readOnly,
       canDiscard: facts["canDiscard"] === true,

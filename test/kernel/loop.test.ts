@@ -156,28 +156,22 @@ test("O_DSYNC and fsync reach the disk below, and the data is there after kill -
   await using disk = await LoopDevice.attach(MIB);
   const file = scratch.file("durable", MIB);
   const data = "/tmp/data";
-  for (const [words, ...options] of [
-    ["oflag=direct,dsync"],
-    ["oflag=dsync", "--buffered-io"],
-    ["conv=fsync"],
+  for (const [backing, how, ...options] of [
+    [disk.path, "oflag=direct,dsync"],
+    [disk.path, "conv=fsync"],
+    [file, "oflag=direct,dsync"],
+    [file, "oflag=dsync", "--buffered-io"],
+    [file, "conv=fsync"],
   ] as const) {
-    for (const [backing, below] of [
-      [disk.path, statSync(disk.path).rdev],
-      [file, statSync(file).dev],
-    ] as const) {
-      await using device = await TestDevice.add(
-        "loop",
-        "-f",
-        backing,
-        "--recovery=none",
-        ...options,
-      );
-      await runOk("dd", "if=/dev/urandom", `of=${data}`, "bs=64k", "count=4");
-      const before = flushes(below);
-      await runOk("dd", `if=${data}`, `of=${device.path}`, "bs=64k", words);
-      expect(flushes(below)).toBeGreaterThan(before);
-      await device.killServer();
-      await runOk("cmp", "-n", String(256 * 1024), data, backing);
-    }
+    const { rdev, dev } = statSync(backing);
+    const below = backing === file ? dev : rdev;
+    const words = ["-f", backing, "--recovery=none", ...options];
+    await using device = await TestDevice.add("loop", ...words);
+    await runOk("dd", "if=/dev/urandom", `of=${data}`, "bs=64k", "count=4");
+    const before = flushes(below);
+    await runOk("dd", `if=${data}`, `of=${device.path}`, "bs=64k", how);
+    expect(flushes(below)).toBeGreaterThan(before);
+    await device.killServer();
+    await runOk("cmp", "-n", String(256 * 1024), data, backing);
   }
 });

@@ -10,7 +10,7 @@ import { parseArgs } from "node:util";
 
 import { Glob } from "bun";
 
-import { type GuestResult, runGuest } from "./guest/guest.ts";
+import { type GuestOptions, type GuestResult, runGuest } from "./guest/guest.ts";
 import { type KernelName, KERNELS } from "./guest/kernel.ts";
 import { isLong } from "./long.ts";
 import { buildKublk } from "./peer.ts";
@@ -30,23 +30,26 @@ interface Count {
 interface KernelRun {
   readonly label: string;
   readonly kernel: KernelName;
-  readonly cpus?: number;
   readonly files: readonly string[];
+  /** What its guest has of its own. */
+  readonly guest?: Pick<GuestOptions, "cpus" | "ownClock">;
 }
 
 interface Alone {
   /** The only kernel that it is about. */
   readonly kernel?: KernelName;
-  readonly cpus: number;
+  readonly cpus?: number;
+  readonly ownClock?: boolean;
 }
 
 /**
  * Files that get a guest of their own when one of the others has ended; three guests would be too many at
- * once. The kernel's scripts know the time of real machines only; a disk has no more queues than there are
- * CPUs, and four of them would slow down whatever needs two.
+ * once. The kernel's scripts know the time of real machines only, and one of them to the second; a disk has no
+ * more queues than there are CPUs, and four of them would slow down whatever needs two.
  */
 const ALONE: Readonly<Record<string, Alone>> = {
-  "test/kernel/selftests.test.ts": { kernel: "7.3", cpus: 2 },
+  "test/kernel/selftests.test.ts": { kernel: "7.3" },
+  "test/kernel/selftests-timed.test.ts": { kernel: "7.3", ownClock: true },
   "test/kernel/verified.test.ts": { cpus: 4 },
 };
 
@@ -99,12 +102,12 @@ async function unit(): Promise<Count> {
   return count(errors, await child.exited);
 }
 
-async function kernelTests({ label, kernel, files, cpus = 2 }: KernelRun): Promise<Count> {
+async function kernelTests({ label, kernel, files, guest }: KernelRun): Promise<Count> {
   if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
   const lines = linePrinter(`[${label}] `);
   const result = await runGuest({
     kernel,
-    cpus,
+    ...guest,
     timeoutMs: (KERNEL_SECONDS_MAX + 60) * 1000,
     env: isLong ? { UBLK_LONG: "1" } : {},
     command:
@@ -125,12 +128,12 @@ function aloneRuns(names: readonly KernelName[]): KernelRun[] {
   return testFiles(true).flatMap((file) => {
     const alone = ALONE[file];
     if (alone === undefined) return [];
-    const { kernel: only, cpus } = alone;
+    const { kernel: only, ...guest } = alone;
     const isWanted = (kernel: KernelName) =>
       only === undefined || (onHost ? release().startsWith(`${only}.`) : kernel === only);
     return names.filter(isWanted).map((kernel) => {
       const label = `${kernel} ${file.replace(/^.*\/|\.test\.ts$/g, "")}`;
-      return { label, kernel, files: [file], cpus };
+      return { label, kernel, files: [file], guest };
     });
   });
 }

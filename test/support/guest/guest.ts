@@ -111,7 +111,7 @@ async function bootOnce(
     const words = qemuCommand({
       kernel,
       initramfs: await initramfs(kernel),
-      accelerator: await accelerator(kernel),
+      acceleration: await accelerator(kernel),
       memoryMb: options.memoryMb ?? 4096,
       cpus: options.cpus ?? 2,
       ownClock: options.ownClock ?? false,

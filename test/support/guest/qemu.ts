@@ -14,7 +14,7 @@ export type Accelerator = "kvm" | "tcg";
 export interface Machine {
   readonly kernel: Kernel;
   readonly initramfs: string;
-  readonly accelerator: Accelerator;
+  readonly acceleration: Accelerator;
   readonly memoryMb: number;
   readonly cpus: number;
   readonly ownClock: boolean;
@@ -34,8 +34,8 @@ const KVM_PROBE_MS = 15_000;
 /** The words that start `machine`; its console is QEMU's stdout. */
 export function qemuCommand(machine: Machine): string[] {
   const { control, share, memoryMb, cpus, ownClock } = machine;
-  const accelerator = ownClock ? "clocked" : machine.accelerator;
-  const words = bareCommand({ ...machine, accelerator }, join(control, "kernel.log"), APPEND);
+  const acceleration = ownClock ? "clocked" : machine.acceleration;
+  const words = bareCommand({ ...machine, acceleration }, join(control, "kernel.log"), APPEND);
   words.push("-m", `${memoryMb}`, "-smp", `${cpus}`, "-chardev", "stdio,id=output,signal=off");
   words.push("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=output");
   words.push(...share9p("/", TAG.root, "readonly=on,"), ...share9p(control, TAG.control, ""));
@@ -61,7 +61,7 @@ export async function accelerator(kernel: Kernel): Promise<Accelerator> {
 }
 
 async function bootsWithKvm(kernel: Kernel): Promise<boolean> {
-  const machine = { kernel, initramfs: await initramfs(kernel), accelerator: "kvm" } as const;
+  const machine = { kernel, initramfs: await initramfs(kernel), acceleration: "kvm" } as const;
   const words = [...bareCommand(machine, "/dev/null", `${APPEND} guest_probe=1`), "-m", "512"];
   const stdio = ["ignore", "ignore", "ignore"] as const;
   const child = Bun.spawn(words, {
@@ -82,13 +82,13 @@ const ACCELERATION: Readonly<Record<Accelerator | "clocked", readonly string[]>>
 interface Bare {
   readonly kernel: Kernel;
   readonly initramfs: string;
-  readonly accelerator: keyof typeof ACCELERATION;
+  readonly acceleration: keyof typeof ACCELERATION;
 }
 
 function bareCommand(machine: Bare, kernelLog: string, append: string): string[] {
   // A guest must not outlive whoever started it, however that ends.
   const words = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"];
-  words.push(...ACCELERATION[machine.accelerator]);
+  words.push(...ACCELERATION[machine.acceleration]);
   words.push("-nodefaults", "-display", "none", "-no-reboot", "-serial", `file:${kernelLog}`);
   words.push("-kernel", machine.kernel.image, "-initrd", machine.initramfs, "-append", append);
   return words;

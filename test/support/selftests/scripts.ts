@@ -19,6 +19,7 @@ import { kernelProblems } from "../guest/kernel-log.ts";
 import { selftests } from "../peer.ts";
 import { deviceNames, program, run, runOk } from "../program.ts";
 import { Scratch } from "../scratch.ts";
+import { scriptNames } from "./names.ts";
 import { judge, type Outcome } from "./outcome.ts";
 
 /** Whose server runs: ours behind test/support/kublk, or the kernel's own. */
@@ -39,12 +40,6 @@ const DISK_BYTES = 1.5 * 1024 ** 3;
 /** The slowest takes two minutes with their server in an emulated guest that has its CPUs to itself. */
 const SCRIPT_SECONDS_MAX = 600;
 const CLEANUP_SECONDS_MAX = 60;
-/**
- * Scripts that race the wall clock, and how often they may try: generic_06 must look at the device
- * twice and kill its server within two seconds. What is really wrong fails each time.
- */
-const TRIES: Readonly<Record<string, number>> = { generic_06: 6 };
-
 /**
  * In front of fio, where little is enough: each job moves this much and verifies all of it, of the 256 or
  * 512 MiB that a script says. The device keeps its size, so places all over it are written.
@@ -87,26 +82,15 @@ export class Scripts implements AsyncDisposable {
 
   /** Such as "null_01", in order. */
   get names(): string[] {
-    return readdirSync(this.#scratch.folder)
-      .map((file) => /^test_(.+_\d+)\.sh$/.exec(file)?.[1])
-      .filter((name) => name !== undefined)
-      .toSorted();
-  }
-
-  /** Runs one script to its end, then removes whatever it left. */
-  async run(name: string): Promise<Result> {
-    let result = await this.#runOnce(name);
-    for (let tries = TRIES[name] ?? 1; tries > 1 && result.outcome === "fail"; tries--) {
-      result = await this.#runOnce(name);
-    }
-    return result;
+    return scriptNames(this.#scratch.folder);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#scratch[Symbol.asyncDispose]();
   }
 
-  async #runOnce(name: string): Promise<Result> {
+  /** Runs one script to its end, then removes whatever it left. */
+  async run(name: string): Promise<Result> {
     const mark = `ublk-bun runs ${name} ${crypto.randomUUID()}`;
     writeFileSync("/dev/kmsg", `${mark}\n`);
     // A file, not a pipe: what it leaves running would hold a pipe open.
