@@ -52,7 +52,7 @@ test("32 members at the greatest depth: more I/O at once than a ring has places"
     --verify=crc32c --verify_fatal=1 --verify_state_save=0`.split(/\s+/);
   await runOk(...fio, "--rw=write", "--do_verify=0", "--iodepth=32");
   process.kill(pid, "SIGSTOP");
-  const reads = ["--rw=randread", "--norandommap", "--number_ios=2300", "--iodepth=2200"];
+  const reads = ["--rw=randread", "--norandommap", "--io_size=290m", "--iodepth=2200"];
   await using reading = start(...fio, ...reads);
   await until("2200 in flight", () => inFlight(0) >= 2200 || !reading.running);
   process.kill(pid, "SIGCONT");

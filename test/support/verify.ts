@@ -16,7 +16,7 @@ export async function dataModes(): Promise<string[]> {
 export const QUEUES = Math.min(4, navigator.hardwareConcurrency);
 const DEPTH = 128;
 /** Of each job: more than its queue holds. */
-const REQUESTS = amount({ short: 150, long: 1000 });
+const REQUESTS = amount({ short: 150, long: 300 });
 const DISK_MIB = 24;
 const JOB_MIB = DISK_MIB / QUEUES;
 
