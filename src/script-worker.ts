@@ -24,7 +24,7 @@ import type {
   ToScriptWorker,
   ToServingWorker,
 } from "./queue/protocol.ts";
-import { describeQueueFailure, Queue } from "./queue/queue.ts";
+import { assertNotRefused, Queue } from "./queue/queue.ts";
 import type { TagMemory } from "./queue/tag-memory.ts";
 import { TagViews } from "./queue/tag-views.ts";
 import { Ring } from "./ring/ring.ts";
@@ -234,9 +234,7 @@ function fetchAll(ring: Ring): void {
   if (result < 0)
     throw new KernelError(`Cannot submit the FETCHes: ${errnoName(-result)}`, -result);
   ring.reap(pump!.onCompletion);
-  const failed = lanes.find(({ queue }) => queue.failure !== 0)?.queue;
-  if (failed === undefined) return;
-  throw new KernelError(describeQueueFailure(failed.id, failed.failure), -failed.failure);
+  for (const { queue } of lanes) assertNotRefused(queue);
 }
 
 /** Answers everything with EIO from now on. */

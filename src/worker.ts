@@ -19,7 +19,7 @@ import { Descriptors } from "./queue/descs.ts";
 import { Progress } from "./queue/progress.ts";
 import type { FromWorker, Prepare, Prime, ToServingWorker, ToWorker } from "./queue/protocol.ts";
 import { pump } from "./queue/pump.ts";
-import { describeQueueFailure, Queue } from "./queue/queue.ts";
+import { assertNotRefused, Queue } from "./queue/queue.ts";
 import { whileStarting } from "./queue/starting.ts";
 import type { TagMemory } from "./queue/tag-memory.ts";
 import { Ring } from "./ring/ring.ts";
@@ -139,9 +139,7 @@ function fetchAll(queue: Queue, ring: Ring): void {
     throw new KernelError(message, -result);
   }
   ring.reap(queue.onCompletion);
-  if (queue.failure !== 0) {
-    throw new KernelError(describeQueueFailure(queue.id, queue.failure), -queue.failure);
-  }
+  assertNotRefused(queue);
 }
 
 function die(error: unknown): never {

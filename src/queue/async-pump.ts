@@ -8,13 +8,12 @@
 import { drainMicrotasks } from "bun:jsc";
 import { closeSync } from "node:fs";
 
-import { KernelError } from "../errors.ts";
-import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { EFD, eventfd } from "../ffi/libc.ts";
 import type { OnCompletion, Ring } from "../ring/ring.ts";
 import type { AsyncHandler } from "./async.ts";
 import type { Progress } from "./progress.ts";
-import { describeQueueFailure, type Queue } from "./queue.ts";
+import { assertEntered } from "./pump.ts";
+import { assertNotRefused, type Queue } from "./queue.ts";
 import { KIND, laneOf } from "./tag.ts";
 
 /** Asleep in the ring before the loop gets its turn: timers are late by no more. */
@@ -179,20 +178,9 @@ export class AsyncPump implements Disposable {
     for (const handler of handlers) handler.tick(this.nowMs);
     const result = ring.submitAndWait(count, timeoutNs);
     this.show();
-    if (
-      result < 0 &&
-      result !== -ERRNO.EINTR &&
-      result !== -ERRNO.EAGAIN &&
-      result !== -ERRNO.EBUSY &&
-      result !== -ERRNO.ETIME
-    ) {
-      throw new KernelError(`io_uring_enter failed: ${errnoName(-result)}`, -result);
-    }
+    assertEntered(result);
     const reaped = ring.reap(this.onCompletion);
-    const failed = queues.find((queue) => queue.failure !== 0);
-    if (failed !== undefined) {
-      throw new KernelError(describeQueueFailure(failed.id, failed.failure), -failed.failure);
-    }
+    for (const queue of queues) assertNotRefused(queue);
     return reaped;
   }
 }

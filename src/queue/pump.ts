@@ -4,7 +4,7 @@ import { KernelError } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import type { Ring } from "../ring/ring.ts";
 import type { Progress } from "./progress.ts";
-import { describeQueueFailure, type Queue } from "./queue.ts";
+import { assertNotRefused, type Queue } from "./queue.ts";
 
 const TAKE_BACK_ROUNDS = 50;
 const TAKE_BACK_ROUND_NS = 1e6;
@@ -52,6 +52,13 @@ function round(ring: Ring, queue: Queue, progress: Progress, count: 0 | 1, timeo
       ? ring.submitAndWait(count, timeoutNs)
       : ring.submitAndWait(count + confirming, CONFIRM_NS);
   progress.busy();
+  assertEntered(result);
+  ring.reap(queue.onCompletion);
+  assertNotRefused(queue);
+}
+
+/** Throws KernelError for a result of io_uring_enter after which the next round would do no better. */
+export function assertEntered(result: number): void {
   if (
     result < 0 &&
     result !== -ERRNO.EINTR &&
@@ -60,9 +67,5 @@ function round(ring: Ring, queue: Queue, progress: Progress, count: 0 | 1, timeo
     result !== -ERRNO.ETIME
   ) {
     throw new KernelError(`io_uring_enter failed: ${errnoName(-result)}`, -result);
-  }
-  ring.reap(queue.onCompletion);
-  if (queue.failure !== 0) {
-    throw new KernelError(describeQueueFailure(queue.id, queue.failure), -queue.failure);
   }
 }

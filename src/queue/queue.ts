@@ -3,7 +3,7 @@
 // Contract with the kernel (ublk_cmd.h): each tag is fetched once; a completed fetch is a request;
 // it is committed exactly once, and that commit fetches the tag again. Who holds a tag is one byte.
 
-import { assert } from "../errors.ts";
+import { assert, KernelError } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { UBLK_IO, UBLK_IO_RES, ublksrv_io_cmd } from "../ffi/ublk.ts";
 import { io_uring_sqe, IORING_OP, IOSQE } from "../ffi/uring.ts";
@@ -319,7 +319,9 @@ export class Queue implements QueueContext {
   }
 }
 
-/** What a refused FETCH or commit means, for the person who reads the log. */
-export function describeQueueFailure(queueId: number, failure: number): string {
-  return `queue ${queueId}: the kernel refused a FETCH or commit: ${errnoName(-failure)}`;
+/** Throws KernelError when the kernel has refused a FETCH or commit of this queue. */
+export function assertNotRefused({ id, failure }: Pick<Queue, "id" | "failure">): void {
+  if (failure === 0) return;
+  const message = `queue ${id}: the kernel refused a FETCH or commit: ${errnoName(-failure)}`;
+  throw new KernelError(message, -failure);
 }
