@@ -10,23 +10,23 @@ import { parseArgs } from "node:util";
 
 import { Glob } from "bun";
 
-import { type GuestOptions, type GuestResult, runGuest } from "./guest/guest.ts";
+import { type Count, count, failures, sum } from "./count.ts";
+import { type GuestOptions, runGuest } from "./guest/guest.ts";
 import { type KernelName, KERNELS } from "./guest/kernel.ts";
+import { runFiles } from "./kernel-files.ts";
 import { isLong } from "./long.ts";
 import { buildKublk } from "./peer.ts";
 import { buildOddProgram } from "./torture/build.ts";
 
 const UNIT_SECONDS_MAX = 600;
 const KERNEL_SECONDS_MAX = isLong ? 10_800 : 3900;
+const FILE_SECONDS_MAX = isLong ? 7200 : 900;
 const TEST_MILLISECONDS_MAX = 300_000;
+/** Of what failed, so much is printed again at the end, where it is found. */
+const FAILURES_SHOWN = 4;
+const FAILURE_LINES_SHOWN = 40;
 
-interface Count {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
-
-/** A run of `bun test` under one kernel. */
+/** Test files under one kernel. */
 interface KernelRun {
   readonly label: string;
   readonly kernel: KernelName;
@@ -58,6 +58,8 @@ const { values, positionals } = parseArgs({
 });
 
 const say = (line: string) => console.log(`--- ${line}`);
+/** What was printed of each thing that failed. */
+const failed = new Map<string, readonly string[]>();
 
 /** One static check counts as one test. */
 async function check(name: string, ...command: string[]): Promise<Count> {
@@ -65,17 +67,6 @@ async function check(name: string, ...command: string[]): Promise<Count> {
   const passed = (await child.exited) === 0;
   say(`${name}: ${passed ? "passed" : "FAILED"}`);
   return { passed: passed ? 1 : 0, failed: passed ? 0 : 1, skipped: 0 };
-}
-
-/** What a run of `bun test` printed, counted; one that broke off counts as a failure more. */
-function count(output: string, exitCode: number): Count {
-  const number = (word: string) =>
-    [...output.matchAll(new RegExp(`^\\s*(\\d+) ${word}\\s*$`, "gm"))]
-      .map((match) => Number(match[1]))
-      .reduce((sum, n) => sum + n, 0);
-  const found = { passed: number("pass"), failed: number("fail"), skipped: number("skip") };
-  const brokeOff = (exitCode !== 0 && found.failed === 0) || found.passed + found.failed === 0;
-  return brokeOff ? { ...found, failed: found.failed + 1 } : found;
 }
 
 function testFiles(forKernel: boolean): string[] {
@@ -96,24 +87,29 @@ async function unit(): Promise<Count> {
     new Response(child.stderr).text(),
   ]);
   console.log(`${output}${errors}`.trim());
+  failed.set("unit", failures(errors));
   return count(errors, await child.exited);
 }
 
 async function kernelTests({ label, kernel, files, guest }: KernelRun): Promise<Count> {
-  if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
   const lines = linePrinter(`[${label}] `);
-  const result = await runGuest({
-    kernel,
-    ...guest,
-    timeoutMs: (KERNEL_SECONDS_MAX + 60) * 1000,
-    env: isLong ? { UBLK_LONG: "1" } : {},
-    command:
-      `timeout -s KILL ${KERNEL_SECONDS_MAX} ${bun} test ` +
-      `--timeout ${TEST_MILLISECONDS_MAX} ${files.join(" ")} 2>&1`,
+  const deadline = performance.now() + KERNEL_SECONDS_MAX * 1000;
+  const results = await runFiles({
+    files,
+    command: `${bun} test --timeout ${TEST_MILLISECONDS_MAX}`,
+    fileSecondsMax: FILE_SECONDS_MAX,
+    guest: (options) =>
+      runGuest({
+        kernel,
+        ...guest,
+        ...options,
+        timeoutMs: Math.max(deadline - performance.now(), 0) + 60_000,
+        env: isLong ? { UBLK_LONG: "1" } : {},
+      }),
     onOutput: lines,
   });
-  for (const line of result.kernelProblems) say(`${label}: the kernel's log says: ${line}`);
-  return count(result.output, exitCodeOf(result));
+  failed.set(label, results.failures);
+  return results;
 }
 
 function sharedRuns(names: readonly KernelName[]): KernelRun[] {
@@ -134,9 +130,6 @@ function aloneRuns(names: readonly KernelName[]): KernelRun[] {
     });
   });
 }
-
-const exitCodeOf = ({ exitCode, kernelProblems }: GuestResult) =>
-  kernelProblems.length > 0 ? 99 : exitCode;
 
 /** Prints whole lines behind a prefix: two guests talk at the same time. */
 function linePrinter(prefix: string): (text: string) => void {
@@ -164,6 +157,16 @@ async function kernels(): Promise<Count[]> {
   return [...(await Promise.all(shared)), ...counts];
 }
 
+/** Again, and last: whoever sees the end of a long log sees why. */
+function sayFailures(): void {
+  for (const [label, texts] of failed) {
+    for (const [n, text] of texts.entries()) {
+      const shown = text.split("\n").slice(n < FAILURES_SHOWN ? -FAILURE_LINES_SHOWN : -1);
+      say(`failed in ${label}: ${shown.join("\n")}`);
+    }
+  }
+}
+
 const wants = (part: string) => values.only === undefined || values.only === part;
 const counts: Count[] = [];
 if (wants("checks") && positionals.length === 0) {
@@ -181,6 +184,7 @@ if (wants("kernel")) {
   say("kernel tests (each kernel boots in a guest; the log of each is checked)");
   counts.push(...(await kernels()));
 }
-const sum = (key: keyof Count) => counts.reduce((total, part) => total + part[key], 0);
-console.log(`\n${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`);
-process.exit(sum("failed") === 0 && sum("passed") > 0 ? 0 : 1);
+sayFailures();
+const all = sum(counts);
+console.log(`\n${all.passed} passed, ${all.failed} failed, ${all.skipped} skipped`);
+process.exit(all.failed === 0 && all.passed > 0 ? 0 : 1);

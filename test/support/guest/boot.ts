@@ -106,7 +106,9 @@ cd ${quote(boot.cwd)}
 echo > ${CONTROL}/begun
 $b setsid /bin/sh ${CONTROL}/command.sh < /dev/null >&3 2>&1 3>&-
 echo $? > ${CONTROL}/exit-code
-$b sync
+# A file system on a disk that nobody serves would keep it for ever.
+$b sync &
+for second in 1 2 3 4 5 6 7 8 9 10; do $b kill -0 $! || break; $b sleep 1; done 2> /dev/null
 echo o > /proc/sysrq-trigger
 while :; do $b sleep 60; done
 `;
