@@ -204,7 +204,9 @@ export class Control implements Disposable {
     const result = await promise;
     clearTimeout(deadline);
     signal?.removeEventListener("abort", cancel);
-    return timedOut && result !== undefined && result < 0 ? -ERRNO.ETIMEDOUT : result;
+    if (timedOut && result !== undefined && result < 0) return -ERRNO.ETIMEDOUT;
+    // Cancelled before the kernel had begun with it.
+    return result === -ERRNO.ECANCELED ? -ERRNO.EINTR : result;
   }
 
   async #listen(): Promise<void> {

@@ -5,7 +5,10 @@ import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs"
 import { peek } from "../../src/device/processes.ts";
 import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
 import type { DeviceRecord } from "../../src/device/store.ts";
-import { hasFeature, program, runOk, serverPids, TestDevice, until } from "./program.ts";
+import { freeze, isFragile } from "./fragile.ts";
+import { program, runOk, serverPids, TestDevice, until } from "./program.ts";
+
+const LOOKS_AT_REST = 5;
 
 export const recordPath = (id: number) => `/run/ublk-bun/${id}.json`;
 export const recordText = (id: number) => readFileSync(recordPath(id), "utf8");
@@ -28,31 +31,39 @@ export function killNow(id: number): number {
   return pid;
 }
 
-let isFragile: Promise<boolean> | undefined;
-
 /**
- * Calls `kill`, which ends the server of device `id` while `load` reads and writes it. Linux 6.12 can crash
- * when a server dies while a request is being given to it (docs/troubleshooting.md): there the load pauses
- * until its server is dead, and what it sends then waits for the next one.
+ * Calls `kill`, which ends the server of device `id` while `load` reads and writes it. Where the kernel is
+ * fragile the load pauses until its server is dead, and what it sends then waits for the next one.
  */
 export async function underLoad<T>(
   id: number,
   load: readonly Background[],
   kill: () => T,
 ): Promise<T> {
-  isFragile ??= hasFeature("UPDATE_SIZE").then((has) => !has);
-  if (await isFragile) {
-    for (const each of load) each.kill("SIGSTOP");
-    // A thread stops when it comes out of the kernel: until then it may be sending requests.
-    await until("the load stops", () => load.every(({ pid }) => isStopped(pid)));
-    await until("nothing in flight", () => inFlight(id) === 0);
-  }
+  if (!isFragile) return kill();
+  for (const each of load) each.kill("SIGSTOP");
+  // A thread stops when it comes out of the kernel: until then it may be sending requests.
+  await until("the load stops", () => load.every(({ pid }) => isStopped(pid)));
+  const thaw = await freeze(id);
+  await untilAtRest(id);
   const servers = serverPids(id);
   const result = kill();
   // A server that dies of SIGSEGV takes its time; somebody may have the next one ready.
-  if (await isFragile) await until("the server is dead", () => isLeft(id, servers));
+  await until("the server is dead", () => isLeft(id, servers));
+  thaw();
   for (const each of load) each.kill("SIGCONT");
   return result;
+}
+
+/** Until no request comes or goes: of those that a queue holds back, none is in flight. */
+async function untilAtRest(id: number): Promise<void> {
+  let [last, alike] = ["", 0];
+  await until(`device ${id} rests`, () => {
+    const now = readFileSync(`/sys/block/ublkb${id}/stat`, "utf8");
+    alike = now === last && inFlight(id) === 0 ? alike + 1 : 0;
+    last = now;
+    return alike === LOOKS_AT_REST;
+  });
 }
 
 /** Whether the kernel knows that none of `servers` serves the device any more. */

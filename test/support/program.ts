@@ -5,6 +5,7 @@ import { resolve } from "node:path";
 
 import type { DeviceReport } from "../../src/device/inspect.ts";
 import { askFeatures, askReport } from "./ask.ts";
+import { freeze } from "./fragile.ts";
 
 export type { DeviceReport };
 
@@ -123,11 +124,13 @@ export class TestDevice implements AsyncDisposable {
 
   /** kill -9, and wait until the kernel has noticed. */
   async killServer(): Promise<void> {
+    const thaw = await freeze(this.id);
     process.kill(await this.serverPid(), "SIGKILL");
     await until("the server is gone", async () => {
       const { state, serverPid } = await this.report();
       return state !== "LIVE" && serverPid === null;
     });
+    thaw();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
