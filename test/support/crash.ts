@@ -45,15 +45,33 @@ export async function underLoad<T>(
   // A thread stops when it comes out of the kernel: until then it may be sending requests.
   await until("the load stops", () => load.every(({ pid }) => isStopped(pid)));
   const thaw = await freeze(id);
-  await untilAtRest(id);
-  const servers = serverPids(id);
-  const result = kill();
-  // A server that dies of SIGSEGV takes its time; somebody may have the next one ready.
-  await until("the server is dead", () => isLeft(id, servers));
-  thaw();
-  for (const each of load) each.kill("SIGCONT");
-  return result;
+  try {
+    await untilAtRest(id);
+    const servers = serverPids(id);
+    const result = kill();
+    // A server that dies of SIGSEGV takes its time; somebody may have the next one ready.
+    await until("the server is dead", () => isLeft(id, servers)).catch((error: Error) => {
+      throw new Error(`${error.message}\n${servers.map(threads).join("")}${serverLog(id)}`);
+    });
+    return result;
+  } finally {
+    // What is frozen holds its disk for ever, mounted or not.
+    thaw();
+    for (const each of load) each.kill("SIGCONT");
+  }
 }
+
+/** What each thread of a process that should have gone is doing. */
+function threads(pid: number): string {
+  const folder = `/proc/${pid}/task`;
+  const about = (id: string, name: string) =>
+    peek(() => readFileSync(`${folder}/${id}/${name}`, "utf8").trim());
+  return (peek(() => readdirSync(folder)) ?? [])
+    .map((id) => `${id} ${about(id, "comm")} ${stateOf(`${folder}/${id}`)} ${about(id, "wchan")}\n`)
+    .join("");
+}
+
+const serverLog = (id: number) => peek(() => readFileSync(`/run/ublk-bun/${id}.log`, "utf8")) ?? "";
 
 /** Until no request comes or goes: of those that a queue holds back, none is in flight. */
 async function untilAtRest(id: number): Promise<void> {

@@ -125,12 +125,15 @@ export class TestDevice implements AsyncDisposable {
   /** kill -9, and wait until the kernel has noticed. */
   async killServer(): Promise<void> {
     const thaw = await freeze(this.id);
-    process.kill(await this.serverPid(), "SIGKILL");
-    await until("the server is gone", async () => {
-      const { state, serverPid } = await this.report();
-      return state !== "LIVE" && serverPid === null;
-    });
-    thaw();
+    try {
+      process.kill(await this.serverPid(), "SIGKILL");
+      await until("the server is gone", async () => {
+        const { state, serverPid } = await this.report();
+        return state !== "LIVE" && serverPid === null;
+      });
+    } finally {
+      thaw();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
