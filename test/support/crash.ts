@@ -51,7 +51,7 @@ export async function underLoad<T>(
     const result = kill();
     // A server that dies of SIGSEGV takes its time; somebody may have the next one ready.
     await until("the server is dead", () => isLeft(id, servers)).catch((error: Error) => {
-      throw new Error(`${error.message}\n${servers.map(threads).join("")}${serverLog(id)}`);
+      throw new Error(`${error.message}\n${servers.map(threadsOf).join("")}${serverLog(id)}`);
     });
     return result;
   } finally {
@@ -62,7 +62,7 @@ export async function underLoad<T>(
 }
 
 /** What each thread of a process that should have gone is doing. */
-function threads(pid: number): string {
+function threadsOf(pid: number): string {
   const folder = `/proc/${pid}/task`;
   const about = (id: string, name: string) =>
     peek(() => readFileSync(`${folder}/${id}/${name}`, "utf8").trim());
