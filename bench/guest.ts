@@ -97,6 +97,10 @@ function measureAll(cells: readonly Cell[]): void {
 }
 
 async function main(): Promise<void> {
+  if (plan.hasLife) {
+    await starts();
+    await idling();
+  }
   if (plan.cells.some(({ target }) => target !== "null")) makeRamDisks();
   for (const cells of setUps().values()) {
     if (isLate()) return;
@@ -107,9 +111,6 @@ async function main(): Promise<void> {
       process.exitCode = 1;
     }
   }
-  if (!plan.hasLife || isLate()) return;
-  await starts();
-  await idling();
 }
 
 await main();

@@ -1,6 +1,6 @@
 // `npm run bench`: measures everything that docs/performance.md says.
 //
-//   bun bench/main.ts [--quick] [--kernel 6.12|7.3] [--rounds N] [--write] [--fresh]
+//   bun bench/main.ts [--quick] [--kernel 6.12|7.3] [--rounds N] [--seconds N] [--write] [--fresh]
 //
 //   --quick   few cells, few rounds: 10 minutes; prints the tables. The full run takes up to 2 hours and
 //             writes them into docs/performance.md, which --write makes the quick one do, too
@@ -31,12 +31,14 @@ const { values } = parseArgs({
     quick: { type: "boolean", default: false },
     kernel: { type: "string", default: "7.3" },
     rounds: { type: "string" },
+    seconds: { type: "string" },
     write: { type: "boolean", default: false },
     fresh: { type: "boolean", default: false },
   },
 });
 const form = values.quick ? QUICK : FULL;
 const rounds = values.rounds === undefined ? form.rounds : Number(values.rounds);
+const seconds = values.seconds === undefined ? form.seconds : Number(values.seconds);
 const cells = values.quick ? CELLS.filter(({ quick }) => quick) : CELLS;
 
 function openResults(): Results {
@@ -44,7 +46,7 @@ function openResults(): Results {
   const file = join(cacheRoot(), "bench", name);
   if (values.fresh) rmSync(file, { force: true });
   const commit = Bun.spawnSync(["git", "rev-parse", "HEAD"]).stdout.toString().trim();
-  return new Results(file, `${commit}, ${rounds} rounds of ${form.seconds} s`);
+  return new Results(file, `${commit}, ${rounds} rounds of ${seconds} s`);
 }
 
 /** One guest's worth of what is missing. */
@@ -53,7 +55,7 @@ async function measure(results: Results, missing: readonly Cell[]): Promise<void
     kublk: await buildKublk(),
     cells: missing,
     rounds,
-    seconds: form.seconds,
+    seconds,
     lastBeginMs: form.lastBeginMs,
     hasLife: !results.hasLife,
   };
@@ -107,14 +109,18 @@ const isMissing = (cell: Cell) => results.rounds(cell) < rounds;
 for (let guest = 0; guest < form.guests && cells.some(isMissing); guest++) {
   await measure(results, cells.filter(isMissing));
 }
-const words = [values.quick ? " --quick" : "", values.write && values.quick ? " --write" : ""];
+const words = [
+  values.quick ? " --quick" : "",
+  values.seconds === undefined ? "" : ` --seconds ${seconds}`,
+  values.write && values.quick ? " --write" : "",
+];
 const facts: Facts = {
   date: new Date().toISOString().slice(0, 10),
   host: `host: ${cpus().length} x ${cpus()[0]!.model.trim()}`,
   kernel: values.kernel,
   command: `npm run bench --${words.join("")}`.replace(/ --$/, ""),
   rounds,
-  seconds: form.seconds,
+  seconds,
   nop: await table("bench/nop.ts", ...(values.quick ? ["--rounds", "31"] : [])),
   queue: await table("bench/queue.ts", ...(values.quick ? ["--rounds", "5"] : [])),
   size: size(),
