@@ -1,7 +1,7 @@
 // loop on a real kernel when its backing misbehaves: the right error, the server lives, nothing changes.
 
 import { afterAll, afterEach, expect, test } from "bun:test";
-import { readFileSync, renameSync, truncateSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, truncateSync, unlinkSync } from "node:fs";
 
 import { ddWords, start, untilWaiting } from "../support/crash.ts";
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
@@ -75,6 +75,30 @@ test("I/O errors below are I/O errors above, and the disk serves on", async () =
     expect((await dd(device.path, 5, direction)).stderr).toContain("Input/output error");
     expect((await dd(device.path, 1, direction)).exitCode).toBe(0);
   }
+  expect(await device.serverPid()).toBe(pid);
+});
+
+test("a file that is removed under a live disk serves on, as any open file does", async () => {
+  const file = scratch.file("disk", 8 * MIB);
+  await using device = await TestDevice.add("loop", "-f", file);
+  const pid = await device.serverPid();
+  unlinkSync(file);
+  await runOk("dd", "if=/dev/urandom", "of=/tmp/data", "bs=1M", "count=4");
+  await runOk("dd", "if=/tmp/data", `of=${device.path}`, "bs=1M", "oflag=direct", "conv=fsync");
+  await runOk("cmp", "-n", String(4 * MIB), "/tmp/data", device.path);
+  expect(await device.serverPid()).toBe(pid);
+  expect(existsSync(file)).toBeFalse();
+});
+
+test("a device below that turns read-only: writes fail, reads and the server go on", async () => {
+  await using backing = await LoopDevice.attach(8 * MIB);
+  await using device = await TestDevice.add("loop", "-f", backing.path);
+  const pid = await device.serverPid();
+  await runOk("blockdev", "--setro", backing.path);
+  expect((await dd(device.path, 1, "write")).stderr).toContain("Input/output error");
+  expect((await dd(device.path, 1)).exitCode).toBe(0);
+  await runOk("blockdev", "--setrw", backing.path);
+  expect((await dd(device.path, 1, "write")).exitCode).toBe(0);
   expect(await device.serverPid()).toBe(pid);
 });
 

@@ -25,16 +25,18 @@ afterEach(() => expect(leftovers()).toEqual([]));
 
 const sysfsBytes = () => Number(readFileSync("/sys/block/ublkb0/size", "utf8")) * 512;
 
-/** A process that reads and writes all of the first 16 MiB, again and again, until it is told to end. */
+/** A process that writes all over the first 16 MiB and reads what it wrote, until it is told to end. */
 function busyFio() {
-  const words = `fio --name=busy --filename=/dev/ublkb0 --rw=randrw --bs=4k --iodepth=16 --direct=1
-    --ioengine=io_uring --thread --size=16m --time_based --runtime=600 --output-format=json`;
+  const words = `fio --name=busy --filename=/dev/ublkb0 --rw=randwrite --bs=4k --iodepth=16 --direct=1
+    --ioengine=io_uring --thread --size=16m --time_based --runtime=600 --verify=crc32c
+    --verify_backlog=64 --verify_fatal=1 --verify_state_save=0 --output-format=json`;
   const child = Bun.spawn(words.split(/\s+/), { stdio: ["ignore", "pipe", "inherit"] });
   const ended = async () => {
     child.kill("SIGINT");
     const text = await new Response(child.stdout).text();
     await child.exited;
-    return JSON.parse(text.slice(text.indexOf("{"))).jobs[0] as { error: number };
+    const [job] = JSON.parse(text.slice(text.indexOf("{"))).jobs;
+    return job as { error: number; read: { total_ios: number } };
   };
   return { child, ended, [Symbol.asyncDispose]: async () => child.kill("SIGKILL") };
 }
@@ -77,8 +79,8 @@ if (!canResize) {
     expect(sysfsBytes()).toBe(64 * MIB);
   });
 
-  test("while fio reads and writes: grows at once; shrinks with --force alone", async () => {
-    await using device = await TestDevice.add("fault_inject", "-n0", "--size=64MiB");
+  test("while fio writes and verifies: grows at once; shrinks with --force alone", async () => {
+    await using device = await TestDevice.add("mem", "-n0", "--size=64MiB");
     await using fio = busyFio();
     await device.untilBusy();
     await ublkOk("update-size", "0", "128MiB");
@@ -90,7 +92,9 @@ if (!canResize) {
     expect(sysfsBytes()).toBe(128 * MIB);
     await ublkOk("update-size", "0", "32MiB", "--force");
     expect(sysfsBytes()).toBe(32 * MIB);
-    expect((await fio.ended()).error).toBe(0);
+    const { error, read } = await fio.ended();
+    expect(error).toBe(0);
+    expect(read.total_ios).toBeGreaterThan(0);
   });
 
   test.each([
