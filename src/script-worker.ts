@@ -1,5 +1,5 @@
-// Entry of a thread that serves the disk of a target's file, with promises: one queue or several, on
-// one ring. As in worker.ts nothing may fail quietly.
+// Entry of a thread that serves a disk of functions, which may return promises, a target's file or a
+// target with filters: one queue or several, on one ring. As in worker.ts nothing may fail quietly.
 
 import { writeFileSync } from "node:fs";
 import { receiveMessageOnPort } from "node:worker_threads";
@@ -9,6 +9,9 @@ import { errnoName } from "./ffi/errno.ts";
 import { _exit, gettid, sched_setaffinity } from "./ffi/libc.ts";
 import { loadLiburing } from "./ffi/liburing.ts";
 import { IORING_SETUP } from "./ffi/uring.ts";
+import { liftTarget, openFilters } from "./filters/open.ts";
+import type { Layer } from "./filters/over.ts";
+import { ioTimeoutMs, placeOfCall as placeIn } from "./filters/stack.ts";
 import { AsyncPump } from "./queue/async-pump.ts";
 import { AsyncHandler, type Call, CALLS } from "./queue/async.ts";
 import { openBuffers, reserveBuffers } from "./queue/buffers.ts";
@@ -29,8 +32,7 @@ import type { TagMemory } from "./queue/tag-memory.ts";
 import { TagViews } from "./queue/tag-views.ts";
 import { Ring } from "./ring/ring.ts";
 import { isReadOnly } from "./script/disk.ts";
-import { closeInstance, type Instance, openInstance } from "./script/instance.ts";
-import { placeOfCall } from "./script/load.ts";
+import { closeInstance, openInstance } from "./script/instance.ts";
 import type { ScriptSpec } from "./script/target.ts";
 import { tryWrite } from "./write.ts";
 
@@ -49,9 +51,11 @@ const BEAT_MS_MIN = 20;
 const CLOSE_MS_MAX = 30_000;
 const FATAL_EXIT = 70;
 
-interface Opened extends Instance {
-  readonly file: string;
-  readonly spec: ScriptSpec;
+interface Opened extends Layer {
+  readonly perQueue: boolean;
+  /** 0: a request may take for ever. */
+  readonly ioTimeoutMs: number;
+  readonly placeOfCall: (call: string) => string;
   readonly progress: Progress;
   /** Where its functions are written: looked up before it is served, because the sources may lie on it. */
   readonly places: ReadonlyMap<Call, string>;
@@ -82,22 +86,34 @@ let stray: UblkError | undefined;
 const report = (message: FromWorker) => self.postMessage(message);
 const onNote = (text: string) => report({ kind: "note", text });
 
-async function open({ file, spec, context, progressAddress }: OpenDisk): Promise<void> {
-  const progress = new Progress(progressAddress);
-  guard(file, progress);
-  const script = spec as unknown as ScriptSpec;
-  const instance = await openInstance(file, script, context);
+async function open(job: OpenDisk): Promise<void> {
+  const { filters, context } = job;
+  const progress = new Progress(job.progressAddress);
+  guard(job.target, progress);
+  const layer = await openFilters(filters, await openTarget(job), context);
   if (stray !== undefined) throw stray;
-  const places = new Map(Object.values(CALLS).map((call) => [call, placeOfCall(file, call)]));
-  opened = { ...instance, file, spec: script, progress, places };
-  report({ kind: "opened", geometry: instance.geometry });
+  opened = {
+    ...layer,
+    perQueue: filters.length === 0 && job.spec["perQueue"] === true,
+    ioTimeoutMs: ioTimeoutMs(job),
+    placeOfCall: (call) => placeIn(job, call),
+    progress,
+    places: new Map(Object.values(CALLS).map((call) => [call, placeIn(job, call)])),
+  };
+  report({ kind: "opened", geometry: layer.geometry });
+}
+
+function openTarget({ target, spec, base, liburing, context }: OpenDisk): Promise<Layer> {
+  if (base === undefined) return openInstance(target, spec as unknown as ScriptSpec, context);
+  // What main has opened main closes.
+  return liftTarget({ ...base, target, spec, liburing, close: () => {}, note: onNote });
 }
 
 /** Whatever ends the target's code unexpectedly ends the process, once its disk is live. */
-function guard(file: string, progress: Progress): void {
+function guard(target: string, progress: Progress): void {
   const ended = (error: unknown) => {
     if (lanes.length === 0) {
-      stray ??= new UblkError(`${placeOf(error) ?? file}: nobody caught: ${messageOf(error)}`);
+      stray ??= new UblkError(`${placeOf(error) ?? target}: nobody caught: ${messageOf(error)}`);
       return;
     }
     if (!progress.isLive) progress.markBroken();
@@ -131,11 +147,11 @@ function prepare(job: Prepare, port: MessagePort): Prepared {
   const options = { mode, ring, depth, bytesPerTag, data: "address" } as const;
   // A target that sees addresses runs in modes that have memory.
   const memories = job.queueIds.map(() => reserveBuffers(options)!);
-  const { disk, spec } = opened!;
+  const { disk, perQueue } = opened!;
   const flushes = new FlushGroup({
     name: `ublk-bun ${job.deviceId}`,
     member: job.queueId,
-    members: spec.perQueue ? job.queues : 1,
+    members: perQueue ? job.queues : 1,
     flush: () => disk.flush?.(),
   });
   return { job, ring, memories, flushes, port };
@@ -204,7 +220,7 @@ interface LaneOptions {
 
 function openLane(lane: number, { charFd, failures, onWake }: LaneOptions): Lane {
   const { job, ring, memories, flushes } = prepared!;
-  const { disk, places, spec, progress } = opened!;
+  const { disk, ioTimeoutMs: timeoutMs, places, progress } = opened!;
   const { depth, mode, ioBufBytes: bytesPerTag } = job;
   const id = job.queueIds[lane]!;
   const memory = memories[lane]!;
@@ -219,7 +235,7 @@ function openLane(lane: number, { charFd, failures, onWake }: LaneOptions): Lane
     flush: () => flushes.flushAll(),
     views: new TagViews(depth, bytesPerTag, (tag) => memory.address(tag)),
     isReadOnly: isReadOnly(disk),
-    ioTimeoutMs: spec.ioTimeoutMs,
+    ioTimeoutMs: timeoutMs,
     failures,
     places,
     onCall: (op) => progress.markCall(op),
@@ -248,8 +264,8 @@ function refuse(): void {
 
 /** What was written must be where the next server finds it, before the kernel lets that one begin. */
 async function closeDisk(): Promise<void> {
-  const { disk, file, spec } = opened!;
-  const limitMs = spec.ioTimeoutMs || CLOSE_MS_MAX;
+  const { disk, placeOfCall, ioTimeoutMs: timeoutMs } = opened!;
+  const limitMs = timeoutMs || CLOSE_MS_MAX;
   const closed = async () => {
     await closeInstance(disk, () => prepared!.flushes.close());
     return "closed" as const;
@@ -257,7 +273,7 @@ async function closeDisk(): Promise<void> {
   try {
     const outcome = await Promise.race([closed(), Bun.sleep(limitMs)]);
     if (outcome !== "closed") {
-      const text = `${placeOfCall(file, "close")}: close has not ended after ${limitMs / 1000} s`;
+      const text = `${placeOfCall("close")}: close has not ended after ${limitMs / 1000} s`;
       report({ kind: "log", text });
     }
   } catch (error) {
@@ -267,8 +283,10 @@ async function closeDisk(): Promise<void> {
 
 function beatOf({ stallTimeoutMs }: Prepare): number {
   const beatMs = Math.min(BEAT_MS_MAX, (stallTimeoutMs || Infinity) / BEATS_PER_STALL);
-  const { ioTimeoutMs } = opened!.spec;
-  return Math.max(BEAT_MS_MIN, Math.min(beatMs, (ioTimeoutMs || Infinity) / BEATS_PER_STALL));
+  return Math.max(
+    BEAT_MS_MIN,
+    Math.min(beatMs, (opened!.ioTimeoutMs || Infinity) / BEATS_PER_STALL),
+  );
 }
 
 function die(error: unknown): never {

@@ -209,7 +209,7 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
 }
 
 /** What the target needs of a request's data. */
-export const dataOf = (target: Target, spec: Spec): Target["data"] =>
+export const dataOf = (target: Pick<Target, "data" | "dataOf">, spec: Spec): Target["data"] =>
   target.dataOf?.(spec) ?? target.data;
 
 /** What stands between the values of an option that was repeated: no word can hold it. */

@@ -55,6 +55,17 @@ export function parseInteger(
   );
 }
 
+/** "0.05", "5%" -> 0.05; from 0 to 1. */
+export function parseRate(text: string, what: string): number {
+  const match = /^(\d*\.?\d+)(%?)$/.exec(text.trim());
+  const rate = match ? Number(match[1]) / (match[2] === "%" ? 100 : 1) : Number.NaN;
+  if (rate >= 0 && rate <= 1) return rate;
+  throw new UsageError(
+    `${what} "${text}" is not possible`,
+    "write a part of all requests from 0 to 1, or percent, such as 0.05 or 5%",
+  );
+}
+
 /** 268435456000 -> "250 GiB"; exact where it can be. */
 export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

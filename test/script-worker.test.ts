@@ -11,6 +11,7 @@ import type { FromWorker, ToScriptWorker } from "../src/queue/protocol.ts";
 import type { ScriptSpec } from "../src/script/target.ts";
 import { scriptTarget } from "../src/script/target.ts";
 import { spawnScriptWorker } from "../src/spawn.ts";
+import { findTarget } from "../src/targets/index.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "script-worker-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -65,7 +66,8 @@ export default defineTarget({
   const spec = { ...plain, params: [], env: [], ioTimeoutMs: 500, sources, claims: [] };
   const context = { deviceId: 0, identity: "x", isNew: true, queueId: 0, queues: 2 };
   const progressAddress = mapMemory(4096).address;
-  const answer = await thread.ask({ kind: "open", file, spec, context, progressAddress });
+  const disk = { target: file, spec, filters: [], base: undefined, liburing: liburingPath() };
+  const answer = await thread.ask({ kind: "open", ...disk, context, progressAddress });
   return { answer, file, spec, progressAddress };
 }
 
@@ -102,6 +104,28 @@ test("a disk that can be read is opened, and has rings and buffers for all its q
   };
   const prepared = await thread.ask({ kind: "prepare", ...device, ...sizes, ...rest }, [port2]);
   expect(prepared.kind).toBe("prepared");
+});
+
+test("a ring target that main has opened is served under its filters", async () => {
+  using thread = new Thread();
+  const context = { deviceId: 0, identity: "f".repeat(16), isNew: true, queueId: 0, queues: 1 };
+  const target = findTarget("mem");
+  const spec = target.parse({ size: "64KiB" } as never);
+  await using backing = await target.open(spec, { ...context, note: () => {} });
+  try {
+    const { geometry, fds, facts } = backing;
+    const filters = [{ name: "offset", spec: { offsetBytes: 4096 } }];
+    const progressAddress = mapMemory(4096).address;
+    const base = { geometry, fds, facts };
+    const disk = { target: "mem", spec, filters, base, liburing: liburingPath() };
+    const answer = await thread.ask({ kind: "open", ...disk, context, progressAddress });
+    expect(answer).toMatchObject({
+      kind: "opened",
+      geometry: { sizeBytes: 61_440, readOnly: false, volatileCache: false },
+    });
+  } finally {
+    await target.remove!(spec, context);
+  }
 });
 
 const wrong: Readonly<Record<string, readonly [members: string, said: string, top?: string]>> = {

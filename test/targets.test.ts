@@ -7,7 +7,6 @@ import { join } from "node:path";
 
 import { parseArgs } from "citty";
 
-import { LocalQueue } from "../src/check/local-queue.ts";
 import { strictWords } from "../src/cli/strict.ts";
 import { toParams } from "../src/device/params.ts";
 import { RWF } from "../src/ffi/block.ts";
@@ -17,6 +16,7 @@ import { KIND } from "../src/queue/tag.ts";
 import type { Backing, Spec, Target } from "../src/target.ts";
 import { findTarget, targets } from "../src/targets/index.ts";
 import { FakeQueue, type Request } from "./support/fake-queue.ts";
+import { LocalQueue } from "./support/local-queue.ts";
 import { chooseSeed, seeded } from "./support/seeded.ts";
 import { Shadow } from "./support/shadow.ts";
 

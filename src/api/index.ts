@@ -16,7 +16,7 @@ function define(kind: Api.Definition["kind"], options: Api.Definition["options"]
   return definition;
 }
 
-/** True of what `defineTarget` or `defineRingTarget` has returned. */
+/** True of what one of the `define…` functions has returned. */
 export function isDefinition(value: unknown): value is Api.Definition {
   return typeof value === "object" && value !== null && defined.has(value);
 }
@@ -38,6 +38,7 @@ export class BlockError extends Error {
 /** All that the module exports. */
 export const api: typeof Api = {
   defineTarget: (options) => define("target", options as unknown as Api.Definition["options"]),
+  defineFilter: (options) => define("filter", options as unknown as Api.Definition["options"]),
   defineRingTarget: (options) => define("ring", options as unknown as Api.Definition["options"]),
   BlockError,
   IO_OP: UBLK_IO_OP,

@@ -136,10 +136,10 @@ declare module "ublk-bun" {
     open(params: ParamValues<P>, context: OpenContext): MaybePromise<Disk>;
   }
 
-  /** What `defineTarget` and `defineRingTarget` return: a file's default export. */
+  /** What the `define…` functions return: a file's default export. */
   export interface Definition {
-    readonly kind: "target" | "ring";
-    readonly options: TargetOptions<Params> | RingTargetOptions<Params>;
+    readonly kind: "target" | "ring" | "filter";
+    readonly options: TargetOptions<Params> | RingTargetOptions<Params> | FilterOptions<Params>;
   }
 
   export function defineTarget<const P extends Params = {}>(options: TargetOptions<P>): Definition;
@@ -151,6 +151,55 @@ declare module "ublk-bun" {
     /** The number, positive. */
     readonly errno: number;
   }
+
+  // ---- A filter: a disk over another one, `add --filter ./log.ts` ----------------------------------
+
+  /**
+   * The disk below a filter. Every function is there: `write` on a read-only disk fails with EROFS,
+   * `discard` and `writeZeroes` of a disk without them with EOPNOTSUPP, and `flush` of a disk without a
+   * cache does nothing. Offsets and lengths are whole blocks of it.
+   */
+  export interface DiskBelow
+    extends
+      Required<Omit<Shape, "maxIoBytes" | "optimalIoBytes">>,
+      Pick<Shape, "maxIoBytes" | "optimalIoBytes"> {
+    /** Writes may be lost until `flush` has returned. */
+    readonly volatileCache: boolean;
+    readonly maxDiscardBytes?: number;
+    readonly maxWriteZeroesBytes?: number;
+    read(offset: number, into: Uint8Array): Promise<void>;
+    /** `fua`: durable when it is answered, whether or not the disk itself knows such writes. */
+    write(offset: number, from: Uint8Array, options?: { readonly fua?: boolean }): Promise<void>;
+    flush(): Promise<void>;
+    discard(offset: number, length: number): Promise<void>;
+    writeZeroes(
+      offset: number,
+      length: number,
+      options?: { readonly mayUnmap?: boolean },
+    ): Promise<void>;
+  }
+
+  /**
+   * What a filter does otherwise than the disk below; what is left out goes there unchanged. Functions
+   * are called instead of those below. What the disk below cannot do at all is only there where it is
+   * said: `readOnly: false`, `maxDiscardBytes`, `maxWriteZeroesBytes`. A `flush` always counts.
+   * `close` is called before that of the disk below.
+   */
+  export type FilterDisk = Partial<Disk>;
+
+  export interface FilterOptions<P extends Params> {
+    readonly summary?: string;
+    /** Given with the file: `--filter ./log.ts,key=value,key=value`. */
+    readonly params?: P;
+    /** As a target's: it must not read from below what writes may still change, nor change anything. */
+    open(
+      below: DiskBelow,
+      params: ParamValues<P>,
+      context: Omit<OpenContext, "queueId">,
+    ): MaybePromise<FilterDisk>;
+  }
+
+  export function defineFilter<const P extends Params = {}>(options: FilterOptions<P>): Definition;
 
   // ---- A ring target: it queues io_uring entries itself -------------------------------------------
 

@@ -1,57 +1,63 @@
-// A target as its author's file defines it, or one of our own by name: opened, as functions.
+// A target as its author's file defines it, or one of our own by name, with its filters: opened, as
+// functions.
 
-import type { Disk, RingContext, RingDisk, RingTargetOptions, TargetOptions } from "ublk-bun";
+import type { RingContext, RingTargetOptions } from "ublk-bun";
 
 import { UblkError } from "../errors.ts";
+import { liburingPath } from "../ffi/liburing.ts";
+import { lift } from "../filters/lift.ts";
+import { liftTarget, openFilters } from "../filters/open.ts";
+import type { Layer } from "../filters/over.ts";
 import { diskProblem, geometryOf, ringDiskProblem, ringGeometryOf } from "../script/disk.ts";
-import { definitionError, loadDefinition } from "../script/load.ts";
+import { definitionError, loadTarget } from "../script/load.ts";
 import { valuesOf } from "../script/params.ts";
-import type { Geometry } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
-import { lift } from "./lift.ts";
 import type { HostJob } from "./protocol.ts";
 
-export interface Opened {
-  readonly disk: Disk;
-  readonly geometry: Geometry;
-}
+const note = () => {};
 
 /** Throws what `open` throws, or UblkError where it returned no disk. */
-export function openJob(job: HostJob, isNew: boolean): Promise<Opened> {
-  return "target" in job ? openOwn(job, isNew) : openFile(job, isNew);
+export async function openJob(job: HostJob, isNew: boolean): Promise<Layer> {
+  const bottom = await ("target" in job ? openOwn(job, isNew) : openFile(job, isNew));
+  const { filters = [], identity, queues } = job;
+  return openFilters(filters, bottom, { deviceId: -1, identity, isNew, queues });
 }
 
-async function openFile(job: Extract<HostJob, { file: string }>, isNew: boolean): Promise<Opened> {
+async function openFile(job: Extract<HostJob, { file: string }>, isNew: boolean): Promise<Layer> {
   const { file, words, identity, queueId, queues } = job;
-  const definition = await loadDefinition(file);
+  const definition = await loadTarget(file);
   const params = valuesOf(definition.options.params ?? {}, words) as never;
   const context = { deviceId: -1, identity, isNew, queueId, queues };
-  if (definition.kind === "ring") {
-    const options = definition.options as RingTargetOptions<{}>;
-    const disk = await options.open(params, context);
-    const problem = ringDiskProblem(disk);
-    if (problem !== undefined) throw definitionError(file, problem);
-    return openRing(options, params, disk);
-  }
-  const disk = await (definition.options as TargetOptions<{}>).open(params, context);
+  if (definition.kind === "ring") return openRing(definition.options, file, params, context);
+  const disk = await definition.options.open(params, context);
   const problem = diskProblem(disk);
   if (problem !== undefined) throw definitionError(file, problem);
   return { disk, geometry: geometryOf(disk) };
 }
 
-function openRing(options: RingTargetOptions<{}>, params: never, disk: RingDisk): Opened {
+async function openRing(
+  options: RingTargetOptions<{}>,
+  file: string,
+  params: never,
+  context: Parameters<RingTargetOptions<{}>["open"]>[1],
+): Promise<Layer> {
+  const disk = await options.open(params, context);
+  const problem = ringDiskProblem(disk);
+  if (problem !== undefined) throw definitionError(file, problem);
   const geometry = ringGeometryOf(disk);
   const { fds, facts = {} } = disk;
   const lifted = lift({
+    liburing: liburingPath(),
     geometry,
     data: options.data,
     fanOut: options.sqesPerRequest ?? 1,
     fds,
     serve: (queue) => {
-      const context = { params, fds, facts, queue } as unknown as RingContext<{}>;
-      return { kind: "ring", ...bound(options.serve(context)) };
+      const inner = { params, fds, facts, queue } as unknown as RingContext<{}>;
+      return { kind: "ring", ...bound(options.serve(inner)) };
     },
     close: () => disk.close?.(),
+    note,
   });
   return { disk: lifted, geometry };
 }
@@ -67,18 +73,11 @@ function refuse(warning: string): never {
   throw new UblkError(warning);
 }
 
-async function openOwn(job: Extract<HostJob, { target: string }>, isNew: boolean): Promise<Opened> {
-  const target = findTarget(job.target);
-  const { spec, identity } = job;
-  const backing = await target.open(spec, { deviceId: -1, identity, isNew, note: refuse });
+async function openOwn(job: Extract<HostJob, { target: string }>, isNew: boolean): Promise<Layer> {
+  const { target, spec, identity } = job;
+  const context = { deviceId: -1, identity, isNew, note: refuse };
+  const backing = await findTarget(target).open(spec, context);
   const { geometry, facts, fds } = backing;
-  const disk = lift({
-    geometry,
-    data: target.data,
-    fanOut: target.fanOut?.(spec, geometry) ?? 1,
-    fds,
-    serve: (queue) => target.serve(spec, { facts, fds, queue }),
-    close: () => backing[Symbol.asyncDispose]() as Promise<void>,
-  });
-  return { disk, geometry };
+  const close = () => backing[Symbol.asyncDispose]() as Promise<void>;
+  return liftTarget({ target, spec, geometry, facts, fds, liburing: liburingPath(), close, note });
 }

@@ -1,5 +1,6 @@
 // What passes between a check and the process that holds the target.
 
+import type { FilterSpec } from "../filter.ts";
 import type { Geometry, Spec } from "../target.ts";
 
 export type Request =
@@ -57,6 +58,7 @@ export type HostJob = {
   readonly identity: string;
   readonly queueId: number;
   readonly queues: number;
+  readonly filters?: readonly FilterSpec[];
 } & (
   | { readonly file: string; readonly words: readonly string[] }
   | { readonly target: string; readonly spec: Spec }

@@ -40,6 +40,7 @@ export function formatDevice(device: DeviceReport): string {
     device.ours
       ? `\ttarget ${device.target} ${JSON.stringify(device.spec)}`
       : "\ttarget unknown: not made by ublk-bun, or its record is lost",
+    ...device.filters.map(({ name, spec }) => `\tfilter ${name} ${JSON.stringify(spec)}`),
     `\tmode ${device.mode ?? "unknown"}${device.batch ? " batch" : ""} ` +
       `recovery ${device.recovery} restarts ${device.restarts ?? "unknown"}`,
   ].join("\n");

@@ -3,6 +3,7 @@
 import type { ArgsDef } from "citty";
 
 import { UsageError } from "../errors.ts";
+import { filters } from "../filters/index.ts";
 import { isFilePath } from "../script/file-path.ts";
 import type { Target } from "../target.ts";
 import { findTarget, targets } from "../targets/index.ts";
@@ -18,6 +19,17 @@ export const targetArg = {
     valueHint: "TARGET",
   },
 } as const satisfies ArgsDef;
+
+export const filterArg = {
+  filter: {
+    type: "string",
+    description:
+      "what lies over the target, the first next to it; may be repeated: " +
+      `${filters.map(({ usage }) => usage).join(", ")}, or a file: ./log.ts[,KEY=VALUE…]`,
+    valueHint: "FILTER",
+    repeats: true,
+  },
+} as const;
 
 /** The target of that name, or of the file of that path. Throws UsageError. */
 export function targetNamed(name: string): Target {
@@ -44,8 +56,10 @@ export function targetByOption(words: readonly string[]): Target | undefined {
 }
 
 /** The same, or a word of its own that is a target's name, or that stands where one should. */
-export function targetByWord(words: readonly string[]): Target | undefined {
-  const byOption = targetByOption(words);
+export function targetByWord(all: readonly string[]): Target | undefined {
+  const byOption = targetByOption(all);
+  // A filter may be a file, too.
+  const words = all.filter((_, i) => all[i - 1] !== "--filter");
   if (byOption !== undefined) return byOption;
   const known = words.find((word) => targetNames.includes(word));
   if (known !== undefined) return targetNamed(known);

@@ -4,9 +4,10 @@ import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError, UsageError } from "../errors.ts";
+import type { FilterSpec } from "../filter.ts";
+import { assertApart, targetOf } from "../filters/stack.ts";
 import { log } from "../log.ts";
 import { dataOf, type Spec } from "../target.ts";
-import { findTarget } from "../targets/index.ts";
 import { checkBatch, checkCode, serverEnv, withCodeOfNow } from "./code.ts";
 import { diskPath } from "./disk.ts";
 import { assertOurs, identityText, newIdentity } from "./identity.ts";
@@ -18,7 +19,14 @@ import { chooseMode, type Mode } from "./modes.ts";
 import { processName } from "./processes.ts";
 import { recoveryFlags } from "./recovery.ts";
 import { type Retarget, retargeted } from "./retarget.ts";
-import { bootId, type DeviceLock, type DeviceRecord, type Recovery, type Store } from "./store.ts";
+import {
+  bootId,
+  type DeviceLock,
+  type DeviceRecord,
+  recordVersion,
+  type Recovery,
+  type Store,
+} from "./store.ts";
 
 /** What a person wants of a new device. */
 export interface AddWish {
@@ -26,6 +34,7 @@ export interface AddWish {
   readonly id: number;
   readonly target: string;
   readonly spec: Spec;
+  readonly filters?: readonly FilterSpec[];
   readonly queues: number;
   readonly depth: number;
   readonly ioBufBytes: number;
@@ -68,9 +77,10 @@ const silent = () => {};
 export async function addDevice(wish: AddWish, options: AddOptions): Promise<Launched> {
   const { control, store, timeoutMs, liburing, force } = options;
   recoveryFlags(wish.recovery, control.features);
-  const target = findTarget(wish.target);
+  const target = targetOf(wish);
   const { name } = target;
   const mode = chooseMode(wish.mode, { name, data: dataOf(target, wish.spec) }, control.features);
+  assertApart(wish);
   checkBatch(wish, wish.flags);
   const env = serverEnv(wish);
   assertKnown(wish.flags, control.features);
@@ -79,7 +89,7 @@ export async function addDevice(wish: AddWish, options: AddOptions): Promise<Lau
   using lock = wish.id < 0 ? undefined : lockForAdd(store, wish.id);
   const record = {
     ...wish,
-    version: 1,
+    version: recordVersion(wish),
     identity: identityText(newIdentity()),
     bootId: bootId(),
     mode,

@@ -1,20 +1,19 @@
-// A target whose code is somebody's file: whether it is still what a disk was made with, and what of
-// the environment its server needs.
+// A disk whose code is somebody's file, a target's or a filter's: whether it is still what it was made
+// with, and what of the environment its server needs.
 
 import { EXIT, UblkError, UsageError } from "../errors.ts";
+import { type Made, renewFilters, targetOf } from "../filters/stack.ts";
 import { dataOf } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { chooseMode, isBatch } from "./modes.ts";
 import type { DeviceRecord } from "./store.ts";
 
-type Made = Pick<DeviceRecord, "target" | "spec">;
-
 /** Whether the code is somebody's file. */
-export const isOwnCode = ({ target }: Made): boolean => findTarget(target).changed !== undefined;
+export const isOwnCode = (made: Made): boolean => targetOf(made).changed !== undefined;
 
 /** Those of its variables that are set here. */
-export function setEnv({ target, spec }: Made): Record<string, string> {
-  const names = findTarget(target).env?.(spec) ?? [];
+export function setEnv(made: Made): Record<string, string> {
+  const names = targetOf(made).env?.(made.spec) ?? [];
   return Object.fromEntries(
     names.flatMap((name) => {
       const value = process.env[name];
@@ -24,9 +23,9 @@ export function setEnv({ target, spec }: Made): Record<string, string> {
 }
 
 /** The variables to give the server of this device. Throws UsageError when one is not set. */
-export function serverEnv({ target, spec }: Made): Record<string, string> {
+export function serverEnv(made: Made): Record<string, string> {
   const env: Record<string, string> = {};
-  for (const name of findTarget(target).env?.(spec) ?? []) {
+  for (const name of targetOf(made).env?.(made.spec) ?? []) {
     const value = process.env[name];
     if (value === undefined) {
       throw new UsageError(
@@ -40,17 +39,24 @@ export function serverEnv({ target, spec }: Made): Record<string, string> {
 }
 
 /** Throws UsageError where the device has batch commands, and the target cannot do with them. */
-export function checkBatch({ target, spec }: Made, flags: bigint): void {
-  if (!isBatch(flags) || findTarget(target).hosting?.(spec) === undefined) return;
+export function checkBatch(made: Made, flags: bigint): void {
+  const { target, spec, filters = [] } = made;
+  if (!isBatch(flags) || targetOf(made).hosting?.(spec) === undefined) return;
+  if (filters.length > 0) {
+    throw new UsageError(
+      "A disk with filters cannot be served with --batch",
+      "leave one of them out",
+    );
+  }
   throw new UsageError(
     `A target of functions cannot be served with --batch: ${target}`,
     "leave it out; a ring target (defineRingTarget) can",
   );
 }
 
-/** Files of the target's code that have changed since the record was made. */
-export function changedCode({ target, spec }: Made): readonly string[] {
-  return findTarget(target).changed?.(spec) ?? [];
+/** Files of the disk's code that have changed since the record was made. */
+export function changedCode(made: Made): readonly string[] {
+  return targetOf(made).changed?.(made.spec) ?? [];
 }
 
 /** Throws (exit 6) when the code has changed, and `accepts` is false. */
@@ -68,13 +74,16 @@ export function checkCode(record: DeviceRecord, accepts: boolean): void {
 
 /** The record with the code as it is now; the same one where it has not changed. */
 export async function withCodeOfNow(record: DeviceRecord): Promise<DeviceRecord> {
-  const target = findTarget(record.target);
-  if (target.renew === undefined || changedCode(record).length === 0) return record;
-  const spec = await target.renew(record.spec);
-  const { name } = target;
+  if (changedCode(record).length === 0) return record;
+  const { target, spec, filters } = record;
+  const now = {
+    ...record,
+    spec: (await findTarget(target).renew?.(spec)) ?? spec,
+    ...(filters && { filters: await renewFilters(filters) }),
+  };
+  const renewed = targetOf(now);
   // The mode is the device's for good: code that cannot run in it is refused here.
-  chooseMode(record.mode, { name, data: dataOf(target, spec) }, 0n);
-  const now = { ...record, spec };
+  chooseMode(record.mode, { name: renewed.name, data: dataOf(renewed, now.spec) }, 0n);
   checkBatch(now, BigInt(record.flags));
   return now;
 }

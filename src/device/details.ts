@@ -5,8 +5,8 @@ import { readFileSync } from "node:fs";
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import type { Control } from "../control/control.ts";
 import { UblkError } from "../errors.ts";
+import { targetOf } from "../filters/stack.ts";
 import type { Spec } from "../target.ts";
-import { findTarget } from "../targets/index.ts";
 import { diskAndPartitions } from "./disk.ts";
 import { askParams, isBeingChanged, type SendOptions } from "./helper.ts";
 import { charHolders, diskHolders, namedProcess } from "./holders.ts";
@@ -88,7 +88,7 @@ export async function inspectDetails(
 
 function recordedDetails(record: DeviceRecord): RecordedDetails {
   const { bootId, program, stallTimeoutMs, liburing, spec, facts } = record;
-  const files = peek(() => findTarget(record.target).files?.(spec)) ?? [];
+  const files = peek(() => targetOf(record).files?.(spec)) ?? [];
   return { bootId, program, stallTimeoutMs, liburing, files, facts: facts ?? {} };
 }
 

@@ -16,9 +16,9 @@ import type { Control } from "../control/control.ts";
 import { EXIT, KernelError, messageOf, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { close } from "../ffi/libc.ts";
+import { type DiskTarget, targetOf } from "../filters/stack.ts";
 import { log } from "../log.ts";
-import type { Backing, Spec, Target } from "../target.ts";
-import { findTarget } from "../targets/index.ts";
+import type { Backing, Spec } from "../target.ts";
 import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
 import { within } from "./deadline.ts";
 import { cleanUpMs, sendByHelper } from "./helper.ts";
@@ -28,6 +28,7 @@ import { claimFiles } from "./in-use.ts";
 import { serverPid } from "./inspect.ts";
 import { checkModeGranted, isBatch, MODES } from "./modes.ts";
 import { untilDead } from "./old-kernel.ts";
+import { openDisk } from "./open-disk.ts";
 import { toParams } from "./params.ts";
 import { checkGranted, recoveryFlags } from "./recovery.ts";
 import { unmarkResting } from "./resting.ts";
@@ -60,7 +61,7 @@ export class Device {
   /** When START_USER_RECOVERY was first sent; 0: not yet. */
   takingOverSince = 0;
   readonly #options: DeviceOptions;
-  readonly #target: Target;
+  readonly #target: DiskTarget;
   readonly #workers: Workers;
   /** The target has failed before the device was live. */
   readonly #broken = new AbortController();
@@ -76,7 +77,7 @@ export class Device {
   constructor(record: DeviceRecord, options: DeviceOptions) {
     this.record = record;
     this.#options = options;
-    this.#target = findTarget(record.target);
+    this.#target = targetOf(record);
     this.#workers = new Workers({
       control: options.control,
       queues: record.queues,
@@ -96,7 +97,7 @@ export class Device {
     return { ...this.record.spec, ...this.#options.once };
   }
 
-  /** Where the disk of a target's file is opened: in the threads that serve it. */
+  /** Where a disk of functions is opened: in the threads that serve it. */
   get #hosting(): "one" | "each" | undefined {
     return this.#target.hosting?.(this.#spec);
   }
@@ -218,20 +219,15 @@ export class Device {
   }
 
   async #openTarget({ isNew }: { readonly isNew: boolean }): Promise<Backing> {
-    const { id: deviceId, identity, queues } = this.record;
-    const { note, force: isForced, timeoutMs } = this.#options;
-    const spec = this.#spec;
-    const hosting = this.#hosting;
-    if (hosting === undefined) {
-      const context = { deviceId, identity, isNew, isForced, note, queues };
-      this.#backing = await this.#target.open(spec, context);
-      return this.#backing;
-    }
-    const context = { deviceId, identity, isNew, queues };
-    const file = this.record.target;
-    const geometry = await this.#workers.open({ hosting, file, spec, context, timeoutMs });
-    // What is open is the threads', which close it when they go.
-    this.#backing = { geometry, fds: [], facts: {}, [Symbol.asyncDispose]: async () => {} };
+    const { note, force, timeoutMs, liburing } = this.#options;
+    this.#backing = await openDisk(this.record, this.#workers, {
+      spec: this.#spec,
+      isNew,
+      isForced: force,
+      note,
+      timeoutMs,
+      liburing,
+    });
     return this.#backing;
   }
 

@@ -3,8 +3,7 @@
 import { getDevInfo } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
-import type { Spec } from "../target.ts";
-import { findTarget } from "../targets/index.ts";
+import { type Made, targetOf } from "../filters/stack.ts";
 import { overlap, type Place, placeOf } from "../targets/place.ts";
 import { diskPath } from "./disk.ts";
 import { isOurs } from "./identity.ts";
@@ -12,7 +11,7 @@ import { peek } from "./processes.ts";
 import type { DeviceLock, DeviceRecord, Store } from "./store.ts";
 
 /** A device as its record has it, or will. */
-export type Claimant = Pick<DeviceRecord, "identity" | "target" | "spec">;
+export type Claimant = Pick<DeviceRecord, "identity" | "target" | "spec" | "filters">;
 
 export interface ClaimOptions {
   readonly control: Control;
@@ -38,7 +37,7 @@ export async function claimFiles(
   claimant: Claimant,
   options: ClaimOptions,
 ): Promise<DeviceLock | undefined> {
-  if (filesOf(claimant.target, claimant.spec).length === 0) return undefined;
+  if (filesOf(claimant).length === 0) return undefined;
   const lock = await options.store.lockFiles(options.timeoutMs);
   try {
     await checkFiles(claimant, options);
@@ -97,10 +96,10 @@ async function existing(
 }
 
 /** Of a target that this program does not know, another version's, nothing can be told. */
-function filesOf(target: string, spec: Spec): readonly string[] {
-  return peek(() => findTarget(target).files?.(spec)) ?? [];
+function filesOf(made: Made): readonly string[] {
+  return peek(() => targetOf(made).files?.(made.spec)) ?? [];
 }
 
-function placesOf({ target, spec }: Pick<Claimant, "target" | "spec">): Place[] {
-  return filesOf(target, spec).flatMap((path) => placeOf(path) ?? []);
+function placesOf(made: Made): Place[] {
+  return filesOf(made).flatMap((path) => placeOf(path) ?? []);
 }

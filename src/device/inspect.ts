@@ -4,6 +4,7 @@ import type { DeviceStateName, DevInfo } from "../control/commands/dev-info.ts";
 import { getParams, getQueueAffinity } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
+import type { FilterSpec } from "../filter.ts";
 import type { Spec } from "../target.ts";
 import { charPath, diskPath, diskShape, inFlight } from "./disk.ts";
 import { holdsChar } from "./holders.ts";
@@ -39,6 +40,8 @@ export interface DeviceReport {
   readonly identity: string;
   readonly target: string | null;
   readonly spec: Spec | null;
+  /** What lies over the target, the lowest first. */
+  readonly filters: readonly FilterSpec[];
   /** How data travels. */
   readonly mode: Mode | null;
   /** Its server is given many requests by one command. */
@@ -98,6 +101,7 @@ export async function inspect(
     identity: identityText(info.identity),
     target: ours?.target ?? null,
     spec: ours?.spec ?? null,
+    filters: ours?.filters ?? [],
     mode: ours?.mode ?? null,
     batch: isBatch(info.flags),
     restarts: ours?.restarts ?? null,

@@ -9,6 +9,7 @@ const FIELDS: Readonly<Record<string, string>> = {
   bootId: "string",
   target: "string",
   spec: "object",
+  filters: "object",
   facts: "object",
   queues: "number",
   depth: "number",
@@ -25,7 +26,7 @@ const FIELDS: Readonly<Record<string, string>> = {
 };
 
 /** What a record may lack. */
-const OPTIONAL = ["facts"];
+const OPTIONAL = ["filters", "facts"];
 
 /** The record's file content. */
 export function recordText(record: DeviceRecord): string {
@@ -38,8 +39,10 @@ export function parseRecord(text: string, id: number): DeviceRecord {
   if (typeof value !== "object" || value === null) throw new Error("it is not an object");
   const { checksum: kept, ...record } = value as Record<string, unknown>;
   // First of all: another version may have another checksum.
-  if (record["version"] !== 1) {
-    throw new Error(`it is of version ${String(record["version"])}, this program reads version 1`);
+  if (record["version"] !== 1 && record["version"] !== 2) {
+    throw new Error(
+      `it is of version ${String(record["version"])}, this program reads versions 1 and 2`,
+    );
   }
   // The first builds wrote none. A field that they did not know may be what is left of one.
   const strange = Object.keys(record).find((field) => !KNOWN.has(field));

@@ -4,8 +4,8 @@ import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo, updateSize } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, messageOf, UblkError, UsageError } from "../errors.ts";
-import type { Spec, Target } from "../target.ts";
-import { findTarget } from "../targets/index.ts";
+import { type DiskTarget, targetOf } from "../filters/stack.ts";
+import type { Spec } from "../target.ts";
 import { formatBytes, nearestMultiple } from "../units.ts";
 import { diskPath, diskShape } from "./disk.ts";
 import { diskHolders } from "./holders.ts";
@@ -27,7 +27,7 @@ export interface Resized {
   readonly previousSizeBytes: number;
 }
 
-type Resizable = Target & Required<Pick<Target, "resize">>;
+type Resizable = DiskTarget & Required<Pick<DiskTarget, "resize">>;
 
 /** Changes the disk's size under the device's lock. A refusal leaves disk, backing and record alone. */
 export async function resizeDevice(
@@ -104,9 +104,9 @@ function setSize(control: Control, id: number, sizeBytes: number): Promise<void>
 }
 
 function resizableTarget(record: DeviceRecord): Resizable {
-  const target = findTarget(record.target);
+  const target = targetOf(record);
   if (target.resize !== undefined) return target as Resizable;
-  throw new UblkError(`A ${target.name} disk cannot change its size`, {
+  throw new UblkError(`A disk of ${target.name} cannot change its size`, {
     exitCode: EXIT.notSupported,
     hint: "nothing was changed",
   });

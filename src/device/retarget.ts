@@ -1,8 +1,10 @@
 // recover --target: the record of a device made anew, from what the kernel knows and a person says.
 
 import type { DevInfo } from "../control/commands/dev-info.ts";
-import { EXIT, UblkError } from "../errors.ts";
+import { EXIT, UblkError, UsageError } from "../errors.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
+import type { FilterSpec } from "../filter.ts";
+import { assertApart, targetOf } from "../filters/stack.ts";
 import { dataOf, type Spec } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { checkBatch } from "./code.ts";
@@ -10,12 +12,14 @@ import { identityText, isMadeByUs, isOurs } from "./identity.ts";
 import { flagNames } from "./inspect.ts";
 import { chooseMode, modeOf } from "./modes.ts";
 import { recoveryOf } from "./recovery.ts";
-import { bootId, type DeviceRecord, type Store } from "./store.ts";
+import { bootId, type DeviceRecord, recordVersion, type Store } from "./store.ts";
 
 /** What the disk shall do from now on. */
 export interface Retarget {
   readonly target: string;
   readonly spec: Spec;
+  /** undefined: nothing was said of filters. */
+  readonly filters: readonly FilterSpec[] | undefined;
 }
 
 /** Devices that are served in a way we do not know. */
@@ -28,7 +32,7 @@ const STALL_TIMEOUT_MS = 30_000;
  */
 export function retargeted(
   info: DevInfo,
-  { target, spec }: Retarget,
+  { target, spec, filters }: Retarget,
   { store, force, note }: { store: Store; force: boolean; note: (text: string) => void },
 ): DeviceRecord {
   const { id, flags } = info;
@@ -47,24 +51,33 @@ export function retargeted(
       hint: "recover it with the tool that made it",
     });
   }
+  if (filters === undefined && (old?.filters?.length ?? 0) > 0) {
+    // Writes that an overlay has caught would go to the disk below from now on.
+    throw new UsageError(
+      `Device ${id} has filters: ${old!.filters!.map(({ name }) => name).join(", ")}`,
+      "nothing was changed; say with --filter what they are to be, or: --filter none",
+    );
+  }
+  const made = { target, spec, ...(filters?.length ? { filters } : {}) };
+  assertApart(made);
   const mode = modeOf(flags);
-  checkBatch({ target, spec }, flags);
-  const found = findTarget(target);
+  checkBatch(made, flags);
+  const found = targetOf(made);
   chooseMode(mode, { name: found.name, data: dataOf(found, spec) }, flags);
   if (old !== undefined && old.target !== target && findTarget(old.target).remove !== undefined) {
     note(`what ${old.target} kept for device ${id} is not removed`);
   }
+  const { filters: _filters, ...rest } = old ?? {};
   return {
     stallTimeoutMs: STALL_TIMEOUT_MS,
     liburing: "",
     restarts: 0,
-    ...old,
-    version: 1,
+    ...rest,
+    version: recordVersion(made),
     id,
     identity: identityText(info.identity),
     bootId: bootId(),
-    target,
-    spec,
+    ...made,
     queues: info.queues,
     depth: info.depth,
     ioBufBytes: info.ioBufBytes,

@@ -21,6 +21,7 @@ import { join } from "node:path";
 
 import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { flock, LOCK } from "../ffi/libc.ts";
+import type { FilterSpec } from "../filter.ts";
 import type { Mode } from "../queue/protocol.ts";
 import type { Spec } from "../target.ts";
 import { tryWrite, writeAll } from "../write.ts";
@@ -41,13 +42,16 @@ export type Recovery = "reissue" | "queue" | "fail" | "none";
 
 /** One device's record, `N.json` in the run folder. No secrets: it is only protected by its mode. */
 export interface DeviceRecord {
-  readonly version: 1;
+  /** 2 with filters: a program that does not know them must not serve the disk without. */
+  readonly version: 1 | 2;
   readonly id: number;
   /** The 64 bits given to ADD_DEV, as hexadecimal: whose device this is. */
   readonly identity: string;
   readonly bootId: string;
   readonly target: string;
   readonly spec: Spec;
+  /** What lies over the target, the lowest first; undefined: nothing. */
+  readonly filters?: readonly FilterSpec[];
   /** What the target found out when it was last opened; for people. */
   readonly facts?: Spec;
   readonly queues: number;
@@ -69,6 +73,10 @@ export interface DeviceRecord {
   /** The executable that added or last recovered it. */
   readonly program: string;
 }
+
+/** The version to give a record with these filters. */
+export const recordVersion = ({ filters = [] }: Pick<DeviceRecord, "filters">): 1 | 2 =>
+  filters.length > 0 ? 2 : 1;
 
 /** This boot of this machine: a record of another one describes a device that is gone. */
 export function bootId(): string {

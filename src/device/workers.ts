@@ -34,8 +34,8 @@ export interface WorkersOptions {
   readonly describeCall: (op: number) => string;
 }
 
-/** What the threads of a target's file open. */
-export interface OpenAll extends Pick<OpenDisk, "file" | "spec"> {
+/** What threads with an event loop open. */
+export interface OpenAll extends Omit<OpenDisk, "kind" | "context" | "progressAddress"> {
   readonly context: Omit<OpenDisk["context"], "queueId">;
   /** One thread for all queues, or one each. */
   readonly hosting: "one" | "each";
@@ -111,16 +111,19 @@ export class Workers {
     assert(this.#workers.length === groups.length, "every Worker serves");
   }
 
-  async #open(queueId: number, { file, spec, timeoutMs, ...all }: OpenAll): Promise<Geometry> {
+  async #open(
+    queueId: number,
+    { hosting: _hosting, timeoutMs, ...all }: OpenAll,
+  ): Promise<Geometry> {
     const progressAddress = this.#progressAddress(queueId);
     const { worker } = this.#start(queueId, spawnScriptWorker);
     const answered = this.#next(queueId);
     const context = { ...all.context, queueId };
-    const job: OpenDisk = { kind: "open", file, spec, context, progressAddress };
+    const job: OpenDisk = { kind: "open", ...all, context, progressAddress };
     worker.postMessage(job);
     const answer = await within(timeoutMs, answered);
     if (answer === "late") {
-      throw new UblkError(`${file}: opening the disk does not end`, {
+      throw new UblkError(`${all.target}: opening the disk does not end`, {
         exitCode: EXIT.timedOut,
         hint: "nothing was changed; a target that takes long to open needs a longer --timeout",
       });
@@ -136,7 +139,7 @@ export class Workers {
     if (this.#opened !== undefined && queueId > 0) {
       const geometry = await this.#open(queueId, this.#opened.all);
       if (!Bun.deepEquals(geometry, this.#opened.geometry)) {
-        throw new UblkError(`${this.#opened.all.file}: its instances are not of the same shape`);
+        throw new UblkError(`${this.#opened.all.target}: its instances are not of the same shape`);
       }
     }
     const queueWorker =

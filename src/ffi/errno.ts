@@ -197,6 +197,27 @@ const MEANING: { readonly [Name in ErrnoName]?: string } = {
   EOWNERDEAD: "owner died",
 };
 
+/** What the kernel passes on from a disk to the application as it is; it makes EIO of all others. */
+export const SEEN_ERRNOS: readonly ErrnoName[] = [
+  "EIO",
+  "EOPNOTSUPP",
+  "ETIMEDOUT",
+  "ENOSPC",
+  "ENOLINK",
+  "EREMOTEIO",
+  "EBADE",
+  "ENODATA",
+  "EILSEQ",
+  "ENOMEM",
+  "EBUSY",
+  "EAGAIN",
+  "ENODEV",
+  "EINVAL",
+  "ETOOMANYREFS",
+  "EOVERFLOW",
+  "ETIME",
+];
+
 const NAMES: ReadonlyMap<number, ErrnoName> = new Map(
   Object.entries(ERRNO).map(([name, errno]) => [errno, name as ErrnoName]),
 );

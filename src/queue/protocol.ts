@@ -1,15 +1,21 @@
 // Messages between the main thread and the queue Workers; types only.
 
-import type { Geometry, Spec } from "../target.ts";
+import type { FilterSpec } from "../filter.ts";
+import type { Backing, Geometry, Spec } from "../target.ts";
 
 /** How a request's data travels between the kernel and the target; docs/architecture.md. */
 export type Mode = "copy" | "get-data" | "user-copy" | "zero-copy" | "auto-zc" | "auto-zc-fallback";
 
-/** To a script worker, before anything: open the disk that the target's file defines. */
+/** To a script worker, before anything: open the disk that the target's file defines, with its filters. */
 export interface OpenDisk {
   readonly kind: "open";
-  readonly file: string;
+  readonly target: string;
   readonly spec: Spec;
+  readonly filters: readonly FilterSpec[];
+  /** A ring target, which main has opened: it is served under the filters. */
+  readonly base: Pick<Backing, "geometry" | "fds" | "facts"> | undefined;
+  /** Path for `loadLiburing`. */
+  readonly liburing: string;
   readonly context: {
     readonly deviceId: number;
     readonly identity: string;

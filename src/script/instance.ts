@@ -6,9 +6,8 @@ import type { Disk, OpenContext, TargetOptions } from "ublk-bun";
 import { EXIT, messageOf, placeOf, UblkError } from "../errors.ts";
 import type { Geometry } from "../target.ts";
 import { diskProblem, geometryOf } from "./disk.ts";
-import { definitionError, loadDefinition, placeOfCall } from "./load.ts";
+import { assertSources, definitionError, loadTarget, placeOfCall } from "./load.ts";
 import { valuesOf } from "./params.ts";
-import { differences, sourcesOf } from "./sources.ts";
 import type { ScriptSpec } from "./target.ts";
 
 const PROBE_BYTES = 4096;
@@ -25,14 +24,8 @@ export async function openInstance(
   spec: ScriptSpec,
   context: OpenContext,
 ): Promise<Instance> {
-  const { options } = await loadDefinition(file);
-  const changed = differences(spec.sources, sourcesOf(file));
-  if (changed.length > 0) {
-    throw new UblkError(`The target's code has changed: ${changed.join(", ")}`, {
-      exitCode: EXIT.notRecoverable,
-      hint: "nothing was changed; to serve the disk with the new code: --accept-changes",
-    });
-  }
+  const { options } = await loadTarget(file);
+  assertSources("target", file, spec.sources);
   const values = valuesOf(options.params ?? {}, spec.params);
   let disk: Disk;
   try {
@@ -87,5 +80,6 @@ async function probe(file: string, disk: Disk, ioTimeoutMs: number): Promise<voi
   );
 }
 
-const said = (what: string, cause: unknown) =>
+/** What somebody else's code has thrown, after `what`. */
+export const said = (what: string, cause: unknown) =>
   cause instanceof UblkError ? cause : new UblkError(`${what}: ${messageOf(cause)}`, { cause });

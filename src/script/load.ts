@@ -4,12 +4,12 @@
 import { existsSync, readFileSync } from "node:fs";
 
 import { plugin } from "bun";
-import type { Definition } from "ublk-bun";
+import type { Definition, FilterOptions, RingTargetOptions, TargetOptions } from "ublk-bun";
 
 import { api, isDefinition } from "../api/index.ts";
-import { messageOf, placeOf, UblkError } from "../errors.ts";
+import { EXIT, messageOf, placeOf, UblkError, UsageError } from "../errors.ts";
 import { declarationProblem } from "./params.ts";
-import { pathsOf, sourcesOf } from "./sources.ts";
+import { differences, pathsOf, sourcesOf } from "./sources.ts";
 
 /** What Bun throws for code that it cannot read, or whose imports it cannot find. */
 interface BunMessage {
@@ -75,6 +75,41 @@ export async function loadDefinition(file: string): Promise<Definition> {
   return module.default as Definition;
 }
 
+/** A definition of a target, of functions or with a ring. */
+export type TargetDefinition =
+  | { readonly kind: "target"; readonly options: TargetOptions<{}> }
+  | { readonly kind: "ring"; readonly options: RingTargetOptions<{}> };
+
+/** The same where the file must be a target's. Throws UsageError where it is a filter's. */
+export async function loadTarget(file: string): Promise<TargetDefinition> {
+  const definition = await loadDefinition(file);
+  if (definition.kind !== "filter") return definition as TargetDefinition;
+  throw new UsageError(
+    `${file} is a filter, not a target`,
+    `it lies over one, such as: --target null --filter ${file}`,
+  );
+}
+
+/** The same where the file must be a filter's. Throws UsageError where it is a target's. */
+export async function loadFilter(file: string): Promise<FilterOptions<{}>> {
+  const definition = await loadDefinition(file);
+  if (definition.kind === "filter") return definition.options as FilterOptions<{}>;
+  throw new UsageError(
+    `${file} is a target, not a filter`,
+    "a filter's default export is defineFilter({ … }); a target is given by --target",
+  );
+}
+
+/** Throws (exit 6) when the code of `what`, a target or a filter, is not what `sources` says. */
+export function assertSources(what: string, file: string, sources: readonly string[]): void {
+  const changed = differences(sources, sourcesOf(file));
+  if (changed.length === 0) return;
+  throw new UblkError(`The ${what}'s code has changed: ${changed.join(", ")}`, {
+    exitCode: EXIT.notRecoverable,
+    hint: "nothing was changed; to serve the disk with the new code: --accept-changes",
+  });
+}
+
 /** An error in what the file's default export says. */
 export function definitionError(file: string, problem: string): UblkError {
   return new UblkError(
@@ -86,11 +121,15 @@ export function definitionError(file: string, problem: string): UblkError {
 }
 
 /** Where a function of that name is written, for what went wrong without an exception. */
-export function placeOfCall(file: string, name: string): string {
+export const placeOfCall = (file: string, name: string): string =>
+  findCall(file, name) ?? `${file}:1`;
+
+/** The same; undefined where there is none. */
+export function findCall(file: string, name: string): string | undefined {
   const pattern = new RegExp(`\\b${name}\\s*[(:=]`);
   const paths = pathsOf(sourcesOf(file));
-  const path = [file, ...paths].find((each) => pattern.test(textOf(each))) ?? file;
-  return `${path}:${lineOf(path, pattern)}`;
+  const path = [file, ...paths].find((each) => pattern.test(textOf(each)));
+  return path === undefined ? undefined : `${path}:${lineOf(path, pattern)}`;
 }
 
 function problemOf(value: unknown): string | undefined {
@@ -101,7 +140,7 @@ function problemOf(value: unknown): string | undefined {
     return `the default export is not a target, it is ${what}: export default defineTarget({ … })`;
   }
   const { kind, options } = value;
-  const name = kind === "ring" ? "defineRingTarget" : "defineTarget";
+  const name = { ring: "defineRingTarget", target: "defineTarget", filter: "defineFilter" }[kind];
   if (typeof options !== "object" || options === null) return `${name} takes an object`;
   if (typeof options.open !== "function") return `${name}: open is not a function`;
   if (kind === "ring" && "serve" in options) {

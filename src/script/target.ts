@@ -1,7 +1,7 @@
 // A file as a target like any other: its name is its path, its spec says what code it was made with.
 
 import type { ParsedArgs } from "citty";
-import type { Definition, RingTargetOptions, TargetOptions } from "ublk-bun";
+import type { RingTargetOptions, TargetOptions } from "ublk-bun";
 
 import { api } from "../api/index.ts";
 import { assert, UsageError } from "../errors.ts";
@@ -15,12 +15,12 @@ import {
 } from "../target.ts";
 import { parseMilliseconds } from "../units.ts";
 import { ringDiskProblem, ringGeometryOf } from "./disk.ts";
-import { definitionError, loadDefinition, placeOfCall } from "./load.ts";
+import { definitionError, loadTarget, placeOfCall, type TargetDefinition } from "./load.ts";
 import { checkWords, claimedFiles, valuesOf } from "./params.ts";
 import { differences, sourcesOf } from "./sources.ts";
 
 export type ScriptSpec = {
-  readonly kind: Definition["kind"];
+  readonly kind: TargetDefinition["kind"];
   readonly data: Target["data"];
   readonly perQueue: boolean;
   readonly fanOut: number;
@@ -88,14 +88,14 @@ class Script implements Target<ScriptSpec, typeof scriptArgs> {
   readonly summary = "a disk whose code is a file of your own";
   readonly args = scriptArgs;
   readonly data = "address";
-  #definition: Definition | undefined;
+  #definition: TargetDefinition | undefined;
 
   constructor(file: string) {
     this.name = file;
   }
 
   async load(): Promise<void> {
-    this.#definition ??= await loadDefinition(this.name);
+    this.#definition ??= await loadTarget(this.name);
   }
 
   parse(args: ScriptArgs): ScriptSpec {

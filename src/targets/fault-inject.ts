@@ -4,33 +4,12 @@
 import type { ParsedArgs } from "citty";
 
 import { UsageError } from "../errors.ts";
-import { ERRNO, type ErrnoName } from "../ffi/errno.ts";
+import { ERRNO, SEEN_ERRNOS } from "../ffi/errno.ts";
 import { mapMemory } from "../ffi/memory.ts";
 import { type Backing, defineTarget } from "../target.ts";
-import { parseBytes, parseDiskSize, parseInteger } from "../units.ts";
+import { parseBytes, parseDiskSize, parseInteger, parseRate } from "../units.ts";
 import { type FaultOptions, FaultQueue, FAULTS } from "./fault-queue.ts";
 import { NULL_BLOCK_BYTES, nullGeometry, openNothing, sizeArg } from "./null.ts";
-
-/** What the kernel passes on to the application as it is; it makes EIO of all others. */
-const ERRORS: readonly ErrnoName[] = [
-  "EIO",
-  "EOPNOTSUPP",
-  "ETIMEDOUT",
-  "ENOSPC",
-  "ENOLINK",
-  "EREMOTEIO",
-  "EBADE",
-  "ENODATA",
-  "EILSEQ",
-  "ENOMEM",
-  "EBUSY",
-  "EAGAIN",
-  "ENODEV",
-  "EINVAL",
-  "ETOOMANYREFS",
-  "EOVERFLOW",
-  "ETIME",
-];
 
 const DELAY_US_MAX = 3_600_000_000;
 const FAULT_AT_BYTES = 1024 ** 3;
@@ -63,7 +42,7 @@ const faultArgs = {
   },
   error: {
     type: "string",
-    description: `what they fail with: ${ERRORS.join(", ")}; default: EIO`,
+    description: `what they fail with: ${SEEN_ERRNOS.join(", ")}; default: EIO`,
     valueHint: "ERRNO",
   },
   seed: {
@@ -99,7 +78,7 @@ export const faultInject = defineTarget({
 });
 
 function parseFaults(args: ParsedArgs<typeof faultArgs>): FaultSpec {
-  const errorRate = parseRate(args["error-rate"]);
+  const errorRate = parseRate(args["error-rate"], "--error-rate");
   const { fault, error } = args;
   const faultAt = args["fault-at"];
   const hasFault = fault !== undefined || faultAt !== undefined;
@@ -127,22 +106,12 @@ function parseFaults(args: ParsedArgs<typeof faultArgs>): FaultSpec {
   };
 }
 
-function parseRate(text: string): number {
-  const match = /^(\d*\.?\d+)(%?)$/.exec(text.trim());
-  const rate = match ? Number(match[1]) / (match[2] === "%" ? 100 : 1) : Number.NaN;
-  if (rate >= 0 && rate <= 1) return rate;
-  throw new UsageError(
-    `--error-rate "${text}" is not possible`,
-    "write a part of all requests from 0 to 1, or percent, such as 0.05 or 5%",
-  );
-}
-
 function parseErrno(text: string): number {
-  const name = ERRORS.find((known) => known === text.toUpperCase());
+  const name = SEEN_ERRNOS.find((known) => known === text.toUpperCase());
   if (name !== undefined) return ERRNO[name];
   throw new UsageError(
     `--error "${text}" would not reach the application`,
-    `the kernel passes on: ${ERRORS.join(", ")}`,
+    `the kernel passes on: ${SEEN_ERRNOS.join(", ")}`,
   );
 }
 

@@ -5,7 +5,16 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
-import { checkHello, checkRam, checkTemplate, hello, init, ram } from "../support/tutorial.ts";
+import {
+  checkHello,
+  checkRam,
+  checkTemplate,
+  checkUpper,
+  hello,
+  init,
+  ram,
+  upper,
+} from "../support/tutorial.ts";
 
 const main = resolve(import.meta.dir, "../../src/main.ts");
 
@@ -30,6 +39,7 @@ test("the tutorial's commands do what it says, up to the real disk", async () =>
     const folder = join(home, "my-disk");
     writeFileSync(join(folder, "hello.ts"), hello);
     writeFileSync(join(folder, "ram.ts"), ram);
+    writeFileSync(join(folder, "upper.ts"), upper);
     const good = await type(checkHello, folder);
     expect(good.output).toContain("6 checks passed");
     expect(good.exitCode).toBe(0);
@@ -37,6 +47,7 @@ test("the tutorial's commands do what it says, up to the real disk", async () =>
     expect(forgetful.output).toContain("--param KEY=VALUE");
     expect(forgetful.output).toContain("FAILED  what was flushed is there after kill -9");
     expect(forgetful.exitCode).toBe(1);
+    expect((await type(checkUpper, folder)).output).toContain("6 checks passed");
     expect((await type(checkTemplate, folder)).exitCode).toBe(0);
   } finally {
     rmSync(home, { recursive: true });

@@ -30,6 +30,7 @@ const report: DeviceReport = {
   target: "null",
   mode: "copy",
   batch: false,
+  filters: [],
   spec: { sizeBytes: 268435456000 },
   restarts: 2,
   log: "/run/ublk-bun/3.log",

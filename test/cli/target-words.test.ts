@@ -50,6 +50,12 @@ test.each(["./disk.ts", "disk.ts", "/srv/disk"])("a path, %s, names that file", 
   expect(targetNamed(name).name).toBe(resolve(name)),
 );
 
+test("a filter's file is not taken for the target", () => {
+  const args = addCommand(words("--filter ./log.ts ./disk.ts")).args;
+  expect(args).toHaveProperty("param");
+  expect(() => addCommand(words("--filter ./log.ts"))).toThrow("Which target?");
+});
+
 test("recover --target takes the target's options, and needs no size", () => {
   const args = recoverCommand(words("0 --target null")).args as Record<
     string,

@@ -18,7 +18,7 @@ import { join } from "node:path";
 
 import { recordText } from "../../src/device/record-text.ts";
 import { isResting, markResting, unmarkResting } from "../../src/device/resting.ts";
-import { bootId, type DeviceRecord, Store } from "../../src/device/store.ts";
+import { bootId, type DeviceRecord, recordVersion, Store } from "../../src/device/store.ts";
 
 let dir = "";
 beforeEach(() => {
@@ -88,13 +88,23 @@ test("a save that died before its rename leaves the old record", () => {
 const damaged: readonly (readonly [what: string, text: string, says: string])[] = [
   ["empty", "", "JSON"],
   ["cut off", recordText(record).slice(0, 80), "JSON"],
-  ["of a newer version", recordText({ ...record, version: 2 } as never), "version 2"],
+  ["of a newer version", recordText({ ...record, version: 3 } as never), "version 3"],
   ["of another device", recordText({ ...record, id: 5 }), "device 5"],
   ["without a field", recordText({ ...record, spec: undefined } as never), '"spec"'],
   ["robbed of its checksum", recordText(record).replace("checksum", "checkqum"), "damaged"],
   ["changed by hand", recordText(record).replace('"depth": 128', '"depth": 129'), "damaged"],
   ["no object", "null", "object"],
 ];
+
+test("a record with filters is of a version that a program without them refuses", () => {
+  const store = prepared();
+  const filters = [{ name: "cow", spec: { file: "/srv/over" } }];
+  expect([recordVersion({}), recordVersion({ filters: [] })]).toEqual([1, 1]);
+  const stacked = { ...record, version: recordVersion({ filters }), filters };
+  expect(stacked.version).toBe(2);
+  store.save(stacked);
+  expect(store.load(stacked.id)).toEqual(stacked);
+});
 
 for (const [what, text, says] of damaged) {
   test(`a record that is ${what} is refused with exit 6 and its reason`, () => {

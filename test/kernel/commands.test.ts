@@ -154,6 +154,7 @@ test("JSON has the documented fields", async () => {
     identity: expect.stringMatching(/^[0-9a-f]{16}$/),
     target: "null",
     spec: { sizeBytes: 1024 ** 3 },
+    filters: [],
     mode: "copy",
     batch: false,
     restarts: 0,

@@ -2,10 +2,10 @@
 
 import { expect } from "bun:test";
 
-import type { LocalQueue } from "../../src/check/local-queue.ts";
 import { UBLK_IO_F, UBLK_IO_OP } from "../../src/ffi/ublk.ts";
 import type { Geometry } from "../../src/target.ts";
 import type { Request } from "./fake-queue.ts";
+import type { LocalQueue } from "./local-queue.ts";
 
 export interface ShadowOptions {
   readonly local: LocalQueue;

@@ -11,14 +11,8 @@ function blocks(language: string): string[] {
 }
 
 /** Each block of commands, in order. */
-export const [init, checkHello, checkRam, checkTemplate, makeDisk, pullThePlug] = blocks("sh") as [
-  string,
-  string,
-  string,
-  string,
-  string,
-  string,
-];
+export const [init, checkHello, checkRam, checkTemplate, makeDisk, pullThePlug, checkUpper] =
+  blocks("sh") as [string, string, string, string, string, string, string];
 
 /** The files to write. */
-export const [hello, ram] = blocks("ts") as [string, string];
+export const [hello, ram, upper] = blocks("ts") as [string, string, string];

@@ -5,11 +5,11 @@ import { existsSync, rmSync, statfsSync, statSync, truncateSync, writeFileSync }
 
 import { parseArgs } from "citty";
 
-import { LocalQueue } from "../../src/check/local-queue.ts";
 import { strictWords } from "../../src/cli/strict.ts";
 import { UblkError } from "../../src/errors.ts";
 import { UBLK_IO_F, UBLK_IO_OP } from "../../src/ffi/ublk.ts";
 import { mem } from "../../src/targets/mem.ts";
+import { LocalQueue } from "../support/local-queue.ts";
 
 const MIB = 1024 ** 2;
 const identity = `test${process.pid.toString(16).padStart(12, "0")}`;

@@ -15,7 +15,6 @@ import { join } from "node:path";
 
 import { parseArgs } from "citty";
 
-import { LocalQueue } from "../../src/check/local-queue.ts";
 import { strictWords } from "../../src/cli/strict.ts";
 import { UblkError } from "../../src/errors.ts";
 import { UBLK_IO_F, UBLK_IO_OP } from "../../src/ffi/ublk.ts";
@@ -23,6 +22,7 @@ import { IORING_OP } from "../../src/ffi/uring.ts";
 import { KIND } from "../../src/queue/tag.ts";
 import { stripe } from "../../src/targets/stripe.ts";
 import { FakeQueue } from "../support/fake-queue.ts";
+import { LocalQueue } from "../support/local-queue.ts";
 import { chooseSeed, seeded } from "../support/seeded.ts";
 import { Shadow } from "../support/shadow.ts";
 

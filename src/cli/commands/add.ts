@@ -8,12 +8,13 @@ import { RECOVERIES } from "../../device/recovery.ts";
 import type { Recovery } from "../../device/store.ts";
 import { UsageError } from "../../errors.ts";
 import { UBLK_F, UBLK_MAX_QUEUE_DEPTH } from "../../ffi/ublk.ts";
-import type { Target } from "../../target.ts";
+import { parseFilters } from "../../filters/index.ts";
+import { type Target, valuesOf } from "../../target.ts";
 import { parseBytes, parseInteger, parseMilliseconds } from "../../units.ts";
 import { commonArgs, DEVICE_ID_MAX, jsonArg } from "../args.ts";
 import { finishLaunch, launchArgs } from "../launched.ts";
 import { openSession } from "../session.ts";
-import { targetArg, targetByWord, targetNamed, whichTarget } from "../target-words.ts";
+import { filterArg, targetArg, targetByWord, targetNamed, whichTarget } from "../target-words.ts";
 
 const QUEUES_MAX = 32;
 const IO_BUF_BYTES_MAX = 32 * 1024 ** 2;
@@ -26,6 +27,7 @@ const STALL_TIMEOUT_MS_MIN = 500;
 export const addArgs = {
   kind: { type: "positional", required: false, description: "the target, without --target" },
   ...targetArg,
+  ...filterArg,
   number: { type: "string", alias: "n", description: "device id; -1: a free one", default: "-1" },
   queues: {
     type: "string",
@@ -133,7 +135,8 @@ export function addCommand(words: readonly string[]): CommandDef {
 
 async function add(target: Target, args: ParsedArgs<typeof addArgs>): Promise<void> {
   await target.load?.();
-  const wish = readWish(target, args);
+  const filters = await parseFilters(valuesOf(args.filter));
+  const wish = { ...readWish(target, args), ...(filters.length > 0 && { filters }) };
   using session = await openSession(args);
   const { foreground, force, wait: waits } = args;
   const options = { ...session, foreground: foreground === true, force: force === true, waits };

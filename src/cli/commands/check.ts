@@ -8,14 +8,16 @@ import type { Subject } from "../../check/disk.ts";
 import { type Result, runChecks } from "../../check/run.ts";
 import { CLEAN_ENV, selfCommand } from "../../device/self.ts";
 import { EXIT, UsageError } from "../../errors.ts";
+import { parseFilters } from "../../filters/index.ts";
+import { assertApart } from "../../filters/stack.ts";
 import { isFilePath } from "../../script/file-path.ts";
-import { loadDefinition } from "../../script/load.ts";
+import { loadTarget } from "../../script/load.ts";
 import { checkWords } from "../../script/params.ts";
 import { type Target, valuesOf } from "../../target.ts";
 import { parseInteger, parseMilliseconds } from "../../units.ts";
 import { jsonArg } from "../args.ts";
 import { print, printJson } from "../output.ts";
-import { targetNamed } from "../target-words.ts";
+import { filterArg, targetNamed } from "../target-words.ts";
 
 const SEED_MAX = 2 ** 31 - 1;
 
@@ -37,6 +39,7 @@ const checkArgs = {
     valueHint: "NAME",
     repeats: true,
   },
+  ...filterArg,
   seed: { type: "string", description: "the seed of an earlier run, to see it again" },
   "io-timeout": {
     type: "string",
@@ -92,19 +95,24 @@ interface Checked {
 }
 
 async function readSubject(args: CheckArgs, target: Target | undefined): Promise<Checked> {
+  const filters = await parseFilters(valuesOf(args.filter));
+  // Served by one thread then.
+  const isStacked = filters.length > 0;
   const identity = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
   if (target !== undefined) {
     if (args.param !== undefined) {
       throw new UsageError("--param is for a target's file", `see: ublk-bun help add`);
     }
     const spec = target.parse(args as never);
-    return { subject: { identity, target: target.name, spec }, instances: 2 };
+    const subject = { identity, filters, target: target.name, spec };
+    assertApart(subject);
+    return { subject, instances: isStacked ? 1 : 2 };
   }
   const file = resolve(args.target!);
-  const { kind, options } = await loadDefinition(file);
+  const { kind, options } = await loadTarget(file);
   const words = checkWords(options.params ?? {}, valuesOf(args.param));
   const isOne = kind === "target" && !("perQueue" in options && options.perQueue === true);
-  return { subject: { identity, file, words }, instances: isOne ? 1 : 2 };
+  return { subject: { identity, filters, file, words }, instances: isOne || isStacked ? 1 : 2 };
 }
 
 function readEnv(word: string | undefined): Record<string, string> {

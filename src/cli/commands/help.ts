@@ -6,6 +6,7 @@ import { defineCommand } from "citty";
 import type { Param } from "ublk-bun";
 
 import { UsageError } from "../../errors.ts";
+import { filters, findFilter } from "../../filters/index.ts";
 import { isFilePath } from "../../script/file-path.ts";
 import { loadDefinition } from "../../script/load.ts";
 import { findTarget, targets } from "../../targets/index.ts";
@@ -16,6 +17,7 @@ import { subcommands } from "./index.ts";
 
 /** Stands for any file of one's own. */
 const SOME_FILE = "./disk.ts";
+const SOME_FILTER = "./log.ts";
 
 /** The longest command, and two blanks. */
 const NAME_COLUMNS = 2 + Math.max(...subcommands.map(({ name }) => name.length));
@@ -53,17 +55,25 @@ export async function helpText(name?: string): Promise<string> {
   ].join("\n");
 }
 
-/** A target's file: what it is, and its parameters. */
+/** What a file of one's own is, and how its parameters are given. */
+const KINDS = {
+  target: { summary: "a target", option: "--target", params: " [--param KEY=VALUE …]" },
+  ring: { summary: "a ring target", option: "--target", params: " [--param KEY=VALUE …]" },
+  filter: { summary: "a filter", option: "--target TARGET --filter", params: "[,KEY=VALUE…]" },
+} as const;
+
+/** A target's file, or a filter's: what it is, and its parameters. */
 async function fileText(name: string): Promise<string> {
   const { options, kind } = await loadDefinition(resolve(name));
   const params = Object.entries(options.params ?? {});
-  const words = params.length > 0 ? " [--param KEY=VALUE …]" : "";
+  const { summary, option, params: syntax } = KINDS[kind];
+  const words = `${option} ${name}${params.length > 0 ? syntax : ""}`;
   const width = 2 + Math.max(0, ...params.map(([key, { type }]) => key.length + type.length + 1));
   return [
-    `${name}: ${options.summary ?? (kind === "ring" ? "a ring target" : "a target")}`,
+    `${name}: ${options.summary ?? summary}`,
     "",
-    `Usage: ublk-bun add --target ${name}${words}`,
-    `       ublk-bun check ${name}${words}`,
+    `Usage: ublk-bun add ${words}`,
+    `       ublk-bun check ${words.replace("--target ", "")}`,
     "",
     ...(params.length === 0 ? ["  it has no parameters"] : []),
     ...params.map(([key, param]) => `  ${`${key}=${param.type}`.padEnd(width)}${about(param)}`),
@@ -103,8 +113,12 @@ function overview(): string {
 /** Each target with the options that it adds. */
 function targetLines(): string[] {
   const ofOnesOwn = { ...findTarget(SOME_FILE), name: SOME_FILE };
-  return [...targets, ofOnesOwn].flatMap(({ name, summary, args }) => [
-    `Target ${name}: ${summary}`,
-    ...optionLines(args),
-  ]);
+  return [
+    ...[...targets, ofOnesOwn].flatMap(({ name, summary, args }) => [
+      `Target ${name}: ${summary}`,
+      ...optionLines(args),
+    ]),
+    ...filters.map(({ usage, summary }) => `Filter ${usage}: ${summary}`),
+    `Filter ${SOME_FILTER}: ${findFilter(SOME_FILTER).summary}`,
+  ];
 }

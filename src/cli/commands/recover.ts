@@ -6,14 +6,15 @@ import { recoverDevice } from "../../device/begin.ts";
 import { diskPath, diskShape } from "../../device/disk.ts";
 import { recoverAll, type Recovery } from "../../device/recover-all.ts";
 import { UsageError } from "../../errors.ts";
+import { parseFilters } from "../../filters/index.ts";
 import { log } from "../../log.ts";
-import type { Spec, Target } from "../../target.ts";
+import { type Spec, type Target, valuesOf } from "../../target.ts";
 import { parseInteger } from "../../units.ts";
 import { commonArgs, idArgs, jsonArg, optionalId, requiredId } from "../args.ts";
 import { finishLaunch, launchArgs } from "../launched.ts";
 import { print, printJson } from "../output.ts";
 import { openSession } from "../session.ts";
-import { targetArg, targetByOption } from "../target-words.ts";
+import { filterArg, targetArg, targetByOption } from "../target-words.ts";
 
 const faultArgs = {
   "die-during-fetch": {
@@ -30,6 +31,7 @@ const recoverArgs = {
     ...targetArg.target,
     description: "serve it as this, whatever its record says, with the target's own options",
   },
+  filter: { ...filterArg.filter, description: "with --target: its filters, as for add; or none" },
   force: {
     type: "boolean",
     description: "with --target: also another tool's disk, or over a file another device uses",
@@ -69,7 +71,8 @@ async function recover(
   if (args.all) return await all(args);
   const id = requiredId(args);
   await target?.load?.();
-  const retarget = target && { target: target.name, spec: parseFor(target, id, args) };
+  const filters = await filtersFor(target, args.filter);
+  const retarget = target && { target: target.name, spec: parseFor(target, id, args), filters };
   // With --target it is an option of the target, like all others.
   const once = target ? {} : readOnce(args["die-during-fetch"]);
   using session = await openSession(args);
@@ -80,8 +83,17 @@ async function recover(
   await finishLaunch(launched, session, args);
 }
 
+/** undefined: nothing was said. */
+async function filtersFor(target: Target | undefined, word: string | undefined) {
+  if (word === undefined) return undefined;
+  if (target === undefined) {
+    throw new UsageError("--filter needs --target", "without it the record says what the disk is");
+  }
+  return await parseFilters(word === "none" ? [] : valuesOf(word));
+}
+
 /** What is said of one disk makes no sense for all. */
-const FOR_ONE = ["target", "force", "die-during-fetch", "foreground"] as const;
+const FOR_ONE = ["target", "filter", "force", "die-during-fetch", "foreground"] as const;
 
 async function all(args: ParsedArgs<typeof recoverArgs>): Promise<void> {
   if (optionalId(args) !== undefined) {

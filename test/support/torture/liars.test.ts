@@ -6,11 +6,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { LocalQueue } from "../../../src/check/local-queue.ts";
 import { UBLK_IO_OP } from "../../../src/ffi/ublk.ts";
 import type { Spec, Target } from "../../../src/target.ts";
 import { loop } from "../../../src/targets/loop.ts";
 import { nullTarget } from "../../../src/targets/null.ts";
+import { LocalQueue } from "../local-queue.ts";
 import { chooseSeed, seeded } from "../seeded.ts";
 import { sparseFile } from "../sparse-file.ts";
 import { type Read, violations, type Write } from "./history.ts";

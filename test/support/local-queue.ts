@@ -1,19 +1,19 @@
 // A queue without a driver whose ring is real: a target's SQEs do real I/O on this machine's files,
 // only the commands to the driver are caught before they are submitted.
 
-import { ERRNO } from "../ffi/errno.ts";
-import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
-import { viewInt32 } from "../ffi/memory.ts";
-import { UBLK_IO, UBLK_IO_OP } from "../ffi/ublk.ts";
-import { IORING_OP, IORING_SETUP } from "../ffi/uring.ts";
-import { openBuffers } from "../queue/buffers.ts";
-import type { Descriptors } from "../queue/descs.ts";
-import { Queue } from "../queue/queue.ts";
-import { TagMemory } from "../queue/tag-memory.ts";
-import { KIND } from "../queue/tag.ts";
-import { prepNop, setUserData } from "../ring/ops.ts";
-import { Ring } from "../ring/ring.ts";
-import type { Backing, QueueContext, RingHandler, Spec, Target } from "../target.ts";
+import { ERRNO } from "../../src/ffi/errno.ts";
+import { liburingPath, loadLiburing } from "../../src/ffi/liburing.ts";
+import { viewInt32 } from "../../src/ffi/memory.ts";
+import { UBLK_IO, UBLK_IO_OP } from "../../src/ffi/ublk.ts";
+import { IORING_OP, IORING_SETUP } from "../../src/ffi/uring.ts";
+import { openBuffers } from "../../src/queue/buffers.ts";
+import type { Descriptors } from "../../src/queue/descs.ts";
+import { Queue } from "../../src/queue/queue.ts";
+import { TagMemory } from "../../src/queue/tag-memory.ts";
+import { KIND } from "../../src/queue/tag.ts";
+import { prepNop, setUserData } from "../../src/ring/ops.ts";
+import { Ring } from "../../src/ring/ring.ts";
+import type { Backing, QueueContext, RingHandler, Spec, Target } from "../../src/target.ts";
 
 /** Nobody's: tells the driver's commands from a target's own. */
 const CHAR_FD = 1_000_000;
