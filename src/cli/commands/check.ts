@@ -82,7 +82,12 @@ async function check(args: CheckArgs, target: Target | undefined): Promise<void>
   };
   if (!args.json) print(`${args.target}, seed ${seed}`);
   const env = { ...CLEAN_ENV, ...readEnv(args.env) };
-  await runChecks({ subject, instances, command, env, seed, ioTimeoutMs }, tell);
+  try {
+    await runChecks({ subject, instances, command, env, seed, ioTimeoutMs }, tell);
+  } finally {
+    // What outlives a server outlives this one's, too.
+    if ("target" in subject) await target?.remove?.(subject.spec, subject);
+  }
   const failures = results.filter(({ outcome }) => outcome === "failed").length;
   if (args.json) printJson({ target: args.target, seed, results });
   else print(summary(results, failures, seed));
