@@ -157,9 +157,13 @@ function fileOf(file: FileHandle): OverlayFile {
         done += blockNow(() => writeSync(fd, from, done, from.length - done, at + done));
       }
     },
+    reserveNow(at, length) {
+      const result = allocate(fd, 0, at, length);
+      if (result < 0 && result !== -ERRNO.EOPNOTSUPP) throw new BlockError(errnoName(-result));
+    },
     async zero(at, length, { mayUnmap }) {
       const mode = FALLOC_FL.PUNCH_HOLE | FALLOC_FL.KEEP_SIZE;
-      const result = mayUnmap ? fallocate(fd, mode, at, length) : -ERRNO.EOPNOTSUPP;
+      const result = mayUnmap ? allocate(fd, mode, at, length) : -ERRNO.EOPNOTSUPP;
       if (result === -ERRNO.EOPNOTSUPP) {
         for (let done = 0; done < length; done += ZEROES.length) {
           await write(ZEROES.subarray(0, Math.min(ZEROES.length, length - done)), at + done);
@@ -169,6 +173,14 @@ function fileOf(file: FileHandle): OverlayFile {
     sync: () => block(() => file.datasync()),
     close: () => file.close(),
   };
+}
+
+/** The engine's own signals end a fallocate of tmpfs. */
+function allocate(fd: number, mode: number, at: number, length: number): number {
+  for (;;) {
+    const result = fallocate(fd, mode, at, length);
+    if (result !== -ERRNO.EINTR) return result;
+  }
 }
 
 const cut = () => new BlockError("EIO", "the overlay file was cut");

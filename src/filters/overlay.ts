@@ -16,6 +16,8 @@ export interface OverlayFile {
   /** The same at once, for a few bytes that are in the page cache. */
   readNow(into: Uint8Array, at: number): void;
   writeNow(from: Uint8Array, at: number): void;
+  /** Takes the space at once, where the file system can: a later write there does not lack it. */
+  reserveNow(at: number, length: number): void;
   /** `mayUnmap`: the space may be given back. */
   zero(at: number, length: number, options: { readonly mayUnmap: boolean }): Promise<void>;
   /** What was written before is on the medium when it returns. */
@@ -57,6 +59,8 @@ export class Overlay {
   #fresh = new Set<number>();
   /** Nothing is known of what an earlier server has written. */
   #isAllFresh = true;
+  /** Pages of the lasting map that have their space. */
+  readonly #reserved = new Set<number>();
   #lastFlush: Promise<unknown> = Promise.resolve();
   #nextFlush: Promise<void> | undefined;
   #syncFailure: unknown;
@@ -197,9 +201,19 @@ export class Overlay {
       bits[i] = byte;
     }
     if (!isChanged) return;
-    this.#file.writeNow(bits, where);
     const lastPage = Math.floor((at + bits.length - 1) / PAGE_BYTES);
-    for (let page = Math.floor(at / PAGE_BYTES); page <= lastPage; page++) this.#fresh.add(page);
+    for (let page = Math.floor(at / PAGE_BYTES); page <= lastPage; page++) {
+      this.#reserve(page);
+      this.#fresh.add(page);
+    }
+    this.#file.writeNow(bits, where);
+  }
+
+  /** It is the write that must hear of a full file system: the flush of what was answered may not fail. */
+  #reserve(page: number): void {
+    if (this.#reserved.has(page)) return;
+    this.#file.reserveNow(this.#layout.lastingAt + page * PAGE_BYTES, PAGE_BYTES);
+    this.#reserved.add(page);
   }
 
   /** The range in parts that are wholly written or wholly not. */

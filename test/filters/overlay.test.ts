@@ -185,3 +185,18 @@ test("after a sync that has failed no flush succeeds: the kernel has forgotten w
   await expect(overlay.flush()).rejects.toThrow("the medium is broken");
   await expect(overlay.flush()).rejects.toThrow("the medium is broken");
 });
+
+test("it is a write that finds no space for its bits, not the flush of what was answered", async () => {
+  const file = new FakeMedium(seeded(1));
+  const overlay = new Overlay(file, SHAPE);
+  const block = new Uint8Array(BLOCK).fill(1);
+  await overlay.write(FIRST * BLOCK, block);
+  file.isFull = true;
+  // Its bit is in the same page; the other's is in the next one.
+  await overlay.write((FIRST + 1) * BLOCK, block);
+  await expect(overlay.write((FIRST + 8) * BLOCK, block)).rejects.toThrow("no space left");
+  await overlay.flush();
+  const into = new Uint8Array(BLOCK);
+  await overlay.read((FIRST + 8) * BLOCK, into, below);
+  expect(labelOf(into, SEED)).toBe(dataLabel(0, FIRST + 8));
+});

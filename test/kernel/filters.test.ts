@@ -4,15 +4,30 @@ import { afterEach, expect, test } from "bun:test";
 import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 
 import type { DeviceRecord } from "../../src/device/store.ts";
-import { readBlock, recordText } from "../support/crash.ts";
-import { deviceNames, leftovers, repository, runOk, ublk, ublkOk } from "../support/program.ts";
+import { recordText } from "../support/crash.ts";
+import {
+  deviceNames,
+  hasFeature,
+  leftovers,
+  program,
+  repository,
+  run,
+  runOk,
+  ublk,
+  ublkOk,
+} from "../support/program.ts";
+import { torture } from "../support/torture/torture.ts";
+import { verifyThroughDeaths } from "../support/torture/verified.ts";
 import { UserFolder } from "../support/user-target.ts";
 import { verifyMixed } from "../support/verify.ts";
 
 const SIZE = 24 * 1024 ** 2;
 
+/** What the two logs of the stack write. */
+const [LOWER, UPPER] = ["/tmp/lower", "/tmp/upper"];
+
 afterEach(() => {
-  rmSync("/tmp/requests", { force: true });
+  for (const path of [LOWER, UPPER]) rmSync(path, { force: true });
   expect(leftovers()).toEqual([]);
 });
 
@@ -86,33 +101,94 @@ test("cow under ext4: killed while it is mounted, recovered, and sound", async (
   expect(hash()).toBe(before);
 });
 
+test("cow: verified writes go on through kills and recoveries, and the base stays as it is", async () => {
+  using user = new UserFolder();
+  const { path, hash } = base(user);
+  const before = hash();
+  const words = ["loop", "-f", path, "--read-only", "--filter", "cow=over", "-q2"];
+  await using device = await user.add(...words);
+  await verifyThroughDeaths(device, torture(3));
+  expect(hash()).toBe(before);
+});
+
+test("cow: ranges in parts written, discarded and zeroed; a full overlay says so, and can be flushed", async () => {
+  using user = new UserFolder();
+  const { path, hash } = base(user);
+  const before = hash();
+  const shadow = `${user.path}/shadow`;
+  const small = `${user.path}/small`;
+  await runOk("cp", path, shadow);
+  await runOk("mkdir", small);
+  await runOk("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small);
+  try {
+    await using device = await user.add("loop", "-f", path, "--filter", "cow=small/over");
+    const write = (to: string, first: number, blocks: number, ...more: string[]) => {
+      const range = [`seek=${first}`, "bs=512", `count=${blocks}`, "conv=notrunc"];
+      return runOk("dd", `if=${program}`, `of=${to}`, "status=none", ...range, ...more);
+    };
+    const same = async () => {
+      await runOk("blockdev", "--flushbufs", device.path);
+      await runOk("cmp", shadow, device.path);
+    };
+    for (const [first, blocks] of [
+      [3, 1],
+      [10, 9],
+      [120, 17],
+    ] as const) {
+      await write(device.path, first, blocks, "oflag=direct");
+      await write(shadow, first, blocks);
+    }
+    await same();
+    const discard = ["-o", "6144", "-l", "1536", device.path];
+    const zero = ["-o", "61440", "-l", "5120", device.path];
+    await runOk("blkdiscard", ...discard);
+    await runOk("blkdiscard", "--zeroout", ...zero);
+    const bytes = readFileSync(shadow).fill(0, 6144, 7680).fill(0, 61_440, 66_560);
+    writeFileSync(shadow, bytes);
+    await same();
+    await device.killServer();
+    await ublkOk("recover", String(device.id), "--quiet");
+    await same();
+    const flood = ["dd", "if=/dev/zero", `of=${device.path}`, "bs=64k", "seek=4", "oflag=direct"];
+    await expect(runOk(...flood)).rejects.toThrow("No space left on device");
+    await write(device.path, 3, 1, "oflag=direct", "conv=notrunc,fsync");
+    expect(hash()).toBe(before);
+  } finally {
+    await runOk("umount", small);
+  }
+});
+
 test("a stack over mem, in order: seen in its shape, its requests, and its record", async () => {
   using user = new UserFolder();
-  const log = `${repository}/examples/log.ts,path=/tmp/requests`;
-  await using device = await user.add(
-    "mem",
-    "--size=32MiB",
-    "--filter",
-    "offset=8MiB",
-    "--filter",
-    "delay=1ms",
-    "--filter",
-    log,
-  );
-  const { filters, sizeBytes } = await device.listed();
+  const log = `${repository}/examples/log.ts`;
+  const words = [`${log},path=${LOWER}`, "offset=8MiB", "delay=1ms", `${log},path=${UPPER}`];
+  const filter = words.flatMap((word) => ["--filter", word]);
+  await using device = await user.add("mem", "--size=32MiB", ...filter);
+  const { filters, sizeBytes, identity } = await device.listed();
   expect(sizeBytes).toBe(SIZE);
-  expect(filters.map(({ name }) => name)).toEqual([
-    "offset",
-    "delay",
-    `${repository}/examples/log.ts`,
-  ]);
+  expect(filters.map(({ name }) => name)).toEqual([log, "offset", "delay", log]);
   await verifyMixed(device.path);
-  expect(readFileSync("/tmp/requests", "utf8")).toMatch(/^write \d+ 512$/m);
+  const mem = `/dev/shm/ublk-bun-${identity}`;
+  await runOk("cmp", `--ignore-initial=0:${8 * 1024 ** 2}`, device.path, mem);
   const text = await ublkOk("list", String(device.id));
   expect(text).toMatch(/^\tfilter offset \{"offsetBytes":8388608\}$/m);
   await device.killServer();
+  for (const path of [LOWER, UPPER]) rmSync(path);
   await ublkOk("recover", String(device.id), "--quiet");
-  await readBlock(device.path, 1);
+  await runOk("dd", `if=${device.path}`, "of=/dev/null", "bs=1536", "count=1", "iflag=direct");
+  expect(readFileSync(UPPER, "utf8")).toMatch(/^read 0 1536$/m);
+  expect(readFileSync(LOWER, "utf8")).toMatch(/^read 8388608 1536$/m);
+});
+
+test("rate and delay hold every request back", async () => {
+  using user = new UserFolder();
+  const filters = ["--filter", "rate=512KiB", "--filter", "delay=50ms"];
+  await using device = await user.add("null", "--size=24MiB", ...filters);
+  const words = [`if=${device.path}`, "of=/dev/null", "bs=64k", "count=8", "iflag=direct"];
+  const { exitCode, milliseconds } = await run(["dd", ...words]);
+  expect(exitCode).toBe(0);
+  // Without the rate it could be 400 ms, without the delay 1000.
+  expect(milliseconds).toBeGreaterThan(1350);
 });
 
 test("recover with a changed filter is refused, naming the file, unless it is accepted", async () => {
@@ -187,7 +263,11 @@ test("a disk with filters keeps its size, and recover --target does not drop the
   const other = await user.ublk("add", "mem", "--size=24MiB", "--filter", "cow=over");
   expect(other.stderr).toContain(`is in use by device ${id}`);
   expect(other.exitCode).toBe(5);
-  expect((await ublk("update-size", id, "16MiB")).exitCode).toBe(4);
+  const resized = await ublk("update-size", id, "16MiB");
+  expect(resized.exitCode).toBe(4);
+  if (await hasFeature("UPDATE_SIZE")) {
+    expect(resized.stderr).toContain("A disk of loop with filters cannot change its size");
+  }
   await device.killServer();
   const dropped = await ublk("recover", id, "--target", "loop", "-f", path);
   expect(dropped.stderr).toContain(`Device ${id} has filters: cow`);

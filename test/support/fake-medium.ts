@@ -18,6 +18,8 @@ export class FakeMedium implements OverlayFile {
   #isOff = false;
   /** The next so many syncs fail, and what they were to write is lost. */
   failures = 0;
+  /** There is no space left but what is taken. */
+  isFull = false;
 
   constructor(random: () => number, content: Sectors = new Map()) {
     this.#cache = new Map(content);
@@ -66,6 +68,10 @@ export class FakeMedium implements OverlayFile {
       if (this.#random() < 0.2) this.#persist(sector);
       done += length;
     }
+  }
+
+  reserveNow(): void {
+    if (this.isFull) throw new Error("no space left");
   }
 
   zero(at: number, length: number): Promise<void> {
