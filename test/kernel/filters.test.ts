@@ -26,6 +26,9 @@ const SIZE = 24 * 1024 ** 2;
 /** What the two logs of the stack write. */
 const [LOWER, UPPER] = ["/tmp/lower", "/tmp/upper"];
 
+/** One kernel is enough for what is the same on all: guests are slow. */
+const isNewest = await hasFeature("UPDATE_SIZE");
+
 afterEach(() => {
   for (const path of [LOWER, UPPER]) rmSync(path, { force: true });
   expect(leftovers()).toEqual([]);
@@ -74,32 +77,34 @@ test("cow: verified I/O on three queues, the base untouched; killed, recovered, 
   expect(hash()).toBe(before);
 });
 
-test("cow under ext4: killed while it is mounted, recovered, and sound", async () => {
-  using user = new UserFolder();
-  const { path, hash } = base(user);
-  const before = hash();
-  await using device = await user.add("loop", "-f", path, "--filter", "cow=over");
-  await runOk("mkfs.ext4", "-q", "-F", device.path);
-  const folder = user.write("x", "").replace(/x$/, "mnt");
-  await runOk("mkdir", folder);
-  await runOk("mount", device.path, folder);
-  try {
-    const fill = ["dd", "if=/dev/urandom", `of=${folder}/a`, "bs=64k", "count=32"];
-    await runOk(...fill, "conv=fsync", "status=none");
-    const sum = await runOk("sha256sum", `${folder}/a`);
-    await device.killServer();
-    await ublkOk("recover", String(device.id), "--quiet");
-    await runOk("cp", `${folder}/a`, `${folder}/b`);
-    await runOk("sync", "-f", folder);
-    await runOk("sh", "-c", "echo 3 > /proc/sys/vm/drop_caches");
-    expect(await runOk("sha256sum", `${folder}/a`)).toBe(sum);
-    await runOk("cmp", `${folder}/a`, `${folder}/b`);
-  } finally {
-    await runOk("umount", folder);
-  }
-  await runOk("e2fsck", "-fn", device.path);
-  expect(hash()).toBe(before);
-});
+if (isNewest) {
+  test("cow under ext4: killed while it is mounted, recovered, and sound", async () => {
+    using user = new UserFolder();
+    const { path, hash } = base(user);
+    const before = hash();
+    await using device = await user.add("loop", "-f", path, "--filter", "cow=over");
+    await runOk("mkfs.ext4", "-q", "-F", device.path);
+    const folder = user.write("x", "").replace(/x$/, "mnt");
+    await runOk("mkdir", folder);
+    await runOk("mount", device.path, folder);
+    try {
+      const fill = ["dd", "if=/dev/urandom", `of=${folder}/a`, "bs=64k", "count=32"];
+      await runOk(...fill, "conv=fsync", "status=none");
+      const sum = await runOk("sha256sum", `${folder}/a`);
+      await device.killServer();
+      await ublkOk("recover", String(device.id), "--quiet");
+      await runOk("cp", `${folder}/a`, `${folder}/b`);
+      await runOk("sync", "-f", folder);
+      await runOk("sh", "-c", "echo 3 > /proc/sys/vm/drop_caches");
+      expect(await runOk("sha256sum", `${folder}/a`)).toBe(sum);
+      await runOk("cmp", `${folder}/a`, `${folder}/b`);
+    } finally {
+      await runOk("umount", folder);
+    }
+    await runOk("e2fsck", "-fn", device.path);
+    expect(hash()).toBe(before);
+  });
+}
 
 test("cow: verified writes go on through kills and recoveries, and the base stays as it is", async () => {
   using user = new UserFolder();
@@ -181,45 +186,49 @@ test("a stack over mem, in order: seen in its shape, its requests, and its recor
   expect(readFileSync(LOWER, "utf8")).toMatch(/^read 8388608 1536$/m);
 });
 
-test("rate and delay hold every request back", async () => {
-  using user = new UserFolder();
-  const filters = ["--filter", "rate=512KiB", "--filter", "delay=50ms"];
-  await using device = await user.add("null", "--size=24MiB", ...filters);
-  const words = [`if=${device.path}`, "of=/dev/null", "bs=64k", "count=8", "iflag=direct"];
-  const { exitCode, milliseconds } = await run(["dd", ...words]);
-  expect(exitCode).toBe(0);
-  // Without the rate it could be 400 ms, without the delay 1000.
-  expect(milliseconds).toBeGreaterThan(1350);
-});
+if (isNewest) {
+  test("rate and delay hold every request back", async () => {
+    using user = new UserFolder();
+    const filters = ["--filter", "rate=512KiB", "--filter", "delay=50ms"];
+    await using device = await user.add("null", "--size=24MiB", ...filters);
+    const words = [`if=${device.path}`, "of=/dev/null", "bs=64k", "count=8", "iflag=direct"];
+    const { exitCode, milliseconds } = await run(["dd", ...words]);
+    expect(exitCode).toBe(0);
+    // Without the rate it could be 400 ms, without the delay 1000.
+    expect(milliseconds).toBeGreaterThan(1350);
+  });
+}
 
-test("recover with a changed filter is refused, naming the file, unless it is accepted", async () => {
-  using user = new UserFolder();
-  const filter = (value: number) =>
-    user.write(
-      "ones.ts",
-      `import { defineFilter } from "ublk-bun";
+if (isNewest) {
+  test("recover with a changed filter is refused, naming the file, unless it is accepted", async () => {
+    using user = new UserFolder();
+    const filter = (value: number) =>
+      user.write(
+        "ones.ts",
+        `import { defineFilter } from "ublk-bun";
 export default defineFilter({
   open: (below) => ({
     async read(offset, into) { await below.read(offset, into); if (offset === 4096) into.fill(${value}); },
   }),
 });`,
-    );
-  const first = (device: { readonly path: string }) =>
-    runOk("dd", `if=${device.path}`, "bs=4k", "skip=1", "count=1", "iflag=direct", "status=none");
-  filter(49);
-  await using device = await user.add("mem", "--size=24MiB", "--filter", "./ones.ts");
-  expect(await first(device)).toBe("1".repeat(4096));
-  await device.killServer();
-  filter(50);
-  const refused = await ublk("recover", String(device.id));
-  expect(refused.stderr).toContain(`has changed since it was made: ${user.path}/ones.ts`);
-  expect(refused.exitCode).toBe(6);
-  await ublkOk("recover", String(device.id), "--quiet", "--accept-changes");
-  expect(await first(device)).toBe("2".repeat(4096));
-  filter(51);
-  await ublkOk("upgrade", String(device.id));
-  expect(await first(device)).toBe("3".repeat(4096));
-});
+      );
+    const first = (device: { readonly path: string }) =>
+      runOk("dd", `if=${device.path}`, "bs=4k", "skip=1", "count=1", "iflag=direct", "status=none");
+    filter(49);
+    await using device = await user.add("mem", "--size=24MiB", "--filter", "./ones.ts");
+    expect(await first(device)).toBe("1".repeat(4096));
+    await device.killServer();
+    filter(50);
+    const refused = await ublk("recover", String(device.id));
+    expect(refused.stderr).toContain(`has changed since it was made: ${user.path}/ones.ts`);
+    expect(refused.exitCode).toBe(6);
+    await ublkOk("recover", String(device.id), "--quiet", "--accept-changes");
+    expect(await first(device)).toBe("2".repeat(4096));
+    filter(51);
+    await ublkOk("upgrade", String(device.id));
+    expect(await first(device)).toBe("3".repeat(4096));
+  });
+}
 
 test("error: the application gets that errno", async () => {
   using user = new UserFolder();
@@ -266,7 +275,7 @@ test("a disk with filters keeps its size, and recover --target does not drop the
   expect(other.exitCode).toBe(5);
   const resized = await ublk("update-size", id, "16MiB");
   expect(resized.exitCode).toBe(4);
-  if (await hasFeature("UPDATE_SIZE")) {
+  if (isNewest) {
     expect(resized.stderr).toContain("A disk of loop with filters cannot change its size");
   }
   await device.killServer();
