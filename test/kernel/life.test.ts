@@ -14,11 +14,6 @@ afterEach(() => expect(leftovers()).toEqual([]));
 
 const sysfs = (file: string) => readFileSync(`/sys/block/ublkb0/${file}`, "utf8").trim();
 
-/** Nanoseconds that a thread has run. Source: proc_pid_schedstat(5). */
-function ranNs(pid: number, tid: number): number {
-  return Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, "utf8").split(" ")[0]);
-}
-
 test("add returns when the disk can be read; text, JSON, sysfs and kublk agree", async () => {
   const text = await ublkOk("add", "--target", "null", "-n", "0", "-q", "2");
   await using device = new TestDevice(0);
@@ -47,9 +42,7 @@ test("add returns when the disk can be read; text, JSON, sysfs and kublk agree",
 
 test("fio reads and writes at depth 128 on two queues, and each queue's thread serves", async () => {
   await using device = await TestDevice.add("--target=null", "-n0", "-q2", "-d128");
-  const { serverPid, queues } = await device.report();
-  const ran = () => queues.map(({ threadId }) => ranNs(serverPid!, threadId!));
-  const before = ran();
+  const before = await device.ranNs();
   const fio = `fio --name=job --filename=${device.path} --rw=randrw --bs=4k --direct=1
     --ioengine=io_uring --iodepth=128 --size=1g --io_size=16m --numjobs=2 --cpus_allowed=0,1
     --cpus_allowed_policy=split --thread --group_reporting --output-format=json`;
@@ -58,7 +51,7 @@ test("fio reads and writes at depth 128 on two queues, and each queue's thread s
   expect(job.error).toBe(0);
   expect(job.total_err ?? 0).toBe(0);
   expect(job.read.total_ios + job.write.total_ios).toBe((2 * 16 * 1024 ** 2) / 4096);
-  const after = ran();
+  const after = await device.ranNs();
   // Half of some 8000 requests each: an idle thread runs for microseconds.
   before.forEach((ns, queue) => expect(after[queue]! - ns).toBeGreaterThan(10e6));
   expect((await device.report()).inFlight).toBe(0);

@@ -6,7 +6,7 @@ import { readdirSync, rmSync, statSync, unlinkSync } from "node:fs";
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 import { torture } from "../support/torture/torture.ts";
 import { verifyThroughDeaths } from "../support/torture/verified.ts";
-import { dataModes, verifyMixed } from "../support/verify.ts";
+import { dataModes } from "../support/verify.ts";
 
 const MIB = 1024 ** 2;
 
@@ -23,15 +23,6 @@ const used = (file: string) => statSync(file).blocks * 512;
 
 const fill = (path: string) =>
   runOk("dd", "if=/dev/urandom", `of=${path}`, "bs=1M", "count=8", "oflag=direct", "status=none");
-
-for (const mode of await dataModes()) {
-  test(`${mode}: random writes of 512 bytes to 1 MiB are read back, and are what memory holds`, async () => {
-    const words = ["--size=24MiB", "-q4", "--io-buf-size=1M", mode];
-    await using device = await TestDevice.add("mem", "-n0", ...words);
-    await verifyMixed(device.path);
-    await runOk("cmp", device.path, await fileOf(device));
-  });
-}
 
 test("without a mode it moves data in the best way that the kernel has", async () => {
   await using device = await TestDevice.add("mem", "-n0", "--size=8MiB");

@@ -1,14 +1,24 @@
 // stripe on a real kernel: each mode, its layout as others read it, a file system, dead servers.
 
 import { afterAll, afterEach, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmdirSync, statSync, truncateSync, unlinkSync } from "node:fs";
+import {
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 
+import { start, untilInFlight } from "../support/crash.ts";
+import { isLong } from "../support/long.ts";
+import { expectLayout, membersIn } from "../support/members.ts";
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 import { FaultyDevice, LoopDevice, Scratch } from "../support/scratch.ts";
 import { writeThousandFiles, wrongFiles } from "../support/thousand-files.ts";
 import { torture } from "../support/torture/torture.ts";
 import { verifyThroughDeaths } from "../support/torture/verified.ts";
-import { dataModes, verifyMixed } from "../support/verify.ts";
+import { verifyMixed } from "../support/verify.ts";
 
 const MIB = 1024 ** 2;
 const KIB = 1024;
@@ -18,43 +28,7 @@ const scratch = await Scratch.make(["mkfs.ext4", "-q"], 512 * MIB);
 afterEach(() => expect(leftovers()).toEqual([]));
 afterAll(() => scratch[Symbol.asyncDispose]());
 
-/** Empty members, gone with the scope. */
-function members(count: number, sizeBytes: number) {
-  const files = Array.from({ length: count }, (_, n) => scratch.file(`member${n}`, sizeBytes));
-  return {
-    files,
-    words: files.flatMap((file) => ["-f", file]),
-    [Symbol.dispose]: () => files.forEach((file) => unlinkSync(file)),
-  };
-}
-
-/** The disk as its members' files have it, put together here, where the server has no part in it. */
-function assemble(files: readonly string[], chunkBytes: number): Buffer {
-  const parts = files.map((file) => readFileSync(file));
-  const rows = Math.floor(Math.min(...parts.map(({ length }) => length)) / chunkBytes);
-  return Buffer.concat(
-    Array.from({ length: rows }, (_, row) =>
-      parts.map((bytes) => bytes.subarray(row * chunkBytes, (row + 1) * chunkBytes)),
-    ).flat(),
-  );
-}
-
-async function expectLayout(path: string, files: readonly string[], chunkBytes: number) {
-  await runOk("blockdev", "--flushbufs", path);
-  expect(Buffer.compare(readFileSync(path), assemble(files, chunkBytes))).toBe(0);
-}
-
-for (const mode of await dataModes()) {
-  test(`${mode}: random writes of 512 bytes to 1 MiB are read back, and lie where they belong`, async () => {
-    // Three, so that a row is no power of two; small chunks, so that most requests are vectored.
-    using three = members(3, 8 * MIB + 5000);
-    const words = ["--chunk-size=4KiB", "-q4", "--io-buf-size=1M", mode];
-    await using device = await TestDevice.add("stripe", "-n0", ...words, ...three.words);
-    expect((await device.report()).sizeBytes).toBe(3 * (8 * MIB + 4096));
-    await verifyMixed(device.path);
-    await expectLayout(device.path, three.files, 4 * KIB);
-  });
-}
+const members = (count: number, sizeBytes: number) => membersIn(scratch, count, sizeBytes);
 
 test("two members and the default chunk, buffered too", async () => {
   for (const words of [[], ["--buffered-io"], ["--chunk-size=512KiB"]]) {
@@ -65,6 +39,38 @@ test("two members and the default chunk, buffered too", async () => {
     await expectLayout(device.path, two.files, chunkBytes);
   }
 });
+
+/** Each is a request of 32 SQEs, one for each member: 32,800 in all, where a ring has 32,768 places. */
+const ROWS = 1025;
+
+/** `jobs` times all of the disk, whose server sees none of it before all of it is in flight. */
+async function flood(device: TestDevice, rw: "read" | "write", jobs: number): Promise<void> {
+  const words = `fio --name=flood --filename=${device.path} --rw=${rw} --bs=128k --numjobs=${jobs}
+    --iodepth=${ROWS} --direct=1 --ioengine=libaio --verify=crc32c --do_verify=0 --verify_interval=4k
+    --verify_fatal=1 --verify_state_save=0`;
+  const pid = await device.serverPid();
+  process.kill(pid, "SIGSTOP");
+  await using fio = start(...words.split(/\s+/));
+  await untilInFlight(device.id, jobs * ROWS);
+  process.kill(pid, "SIGCONT");
+  expect(await fio.ended).toMatchObject({ exitCode: 0, stderr: "" });
+  expect(await device.serverPid()).toBe(pid);
+}
+
+// By direct I/O the members answer one by one; through the page cache reads are complete once submitted.
+for (const way of isLong ? ["buffered", "direct"] : ["buffered"]) {
+  test(`32 members, depth 4096, ${way}: more I/O at once than a ring has places`, async () => {
+    using many = members(32, ROWS * 4 * KIB);
+    const words = ["--chunk-size=4KiB", "-q1", "-d4096", ...many.words];
+    if (way === "buffered") words.push("--buffered-io");
+    await using device = await TestDevice.add("stripe", "-n0", ...words);
+    // A single queue has a scheduler by default, which gives the driver 256 requests at most.
+    writeFileSync("/sys/block/ublkb0/queue/scheduler", "none");
+    await flood(device, "write", 1);
+    // A ring has 65,536 places for completions.
+    await flood(device, "read", 2);
+  });
+}
 
 test("verified writes go on through kills and recoveries", async () => {
   using four = members(4, 6 * MIB);

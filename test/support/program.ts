@@ -111,6 +111,14 @@ export class TestDevice implements AsyncDisposable {
     return serverPid;
   }
 
+  /** Nanoseconds that each queue's thread has run. Source: proc_pid_schedstat(5). */
+  async ranNs(): Promise<number[]> {
+    const { serverPid, queues } = await this.report();
+    return queues.map(({ threadId }) =>
+      Number(readFileSync(`/proc/${serverPid}/task/${threadId}/schedstat`, "utf8").split(" ")[0]),
+    );
+  }
+
   async untilState(state: DeviceReport["state"]): Promise<void> {
     await until(`state ${state}`, async () => (await this.report()).state === state);
   }

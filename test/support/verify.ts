@@ -12,24 +12,36 @@ export async function dataModes(): Promise<string[]> {
   return ["--copy", "--get-data", "--user-copy", ...(hasRegistered ? registered : [])];
 }
 
-function expectNoErrors(text: string, leastKib: number): void {
+/** As many as a disk with `-q4` has here. */
+export const QUEUES = Math.min(4, navigator.hardwareConcurrency);
+/** Of each job: more than are under way at once, which are 128. */
+const REQUESTS = amount({ short: 130, long: 300 });
+const PART_MIB = 20 / QUEUES;
+const LARGE = 4;
+
+const COMMON =
+  `fio --thread --ioengine=libaio --direct=1 --iodepth=128 --cpus_allowed=0-${QUEUES - 1}
+  --cpus_allowed_policy=split --verify=crc32c --verify_fatal=1 --verify_state_save=0
+  --output-format=json`.split(/\s+/);
+// Where all is random, a large request would hardly ever find room between the small ones.
+const MIXED = `--rw=randwrite --bssplit=512/31:1536/20:4k/30:13k/15:64k/4 --number_ios=${REQUESTS}
+  --size=${PART_MIB}m --offset_increment=${PART_MIB}m --numjobs=${QUEUES}`.split(/\s+/);
+const WHOLE = ["--rw=write", "--bs=1m", "--offset=20m", `--size=${LARGE}m`];
+
+/**
+ * Writes of 512 bytes to 1 MiB, then reads that compare, on the first 24 MiB of each disk: a job for each of
+ * its queues, from a CPU of its own, 128 deep; and one more that writes whole mebibytes.
+ */
+export async function verifyMixed(...paths: string[]): Promise<void> {
+  const job = (name: string, path: string) => [`--name=${name}`, `--filename=${path}`];
+  const disks = paths.flatMap((path) => [job("mixed", path), MIXED, job("whole", path), WHOLE]);
+  const text = await runOk(...COMMON, ...disks.flat());
   const { jobs } = JSON.parse(text.slice(text.indexOf("{")));
-  expect(jobs).toHaveLength(2);
-  for (const job of jobs) {
-    expect({ error: job.error, errors: job.total_err ?? 0 }).toEqual({ error: 0, errors: 0 });
-    expect(job.read.io_kbytes).toBeGreaterThanOrEqual(leastKib);
+  expect(jobs).toHaveLength(paths.length * (QUEUES + 1));
+  for (const { jobname, error, total_err: errors = 0, read, iodepth_level: depths } of jobs) {
+    const isMixed = jobname === "mixed";
+    const requests = isMixed ? REQUESTS : LARGE;
+    expect({ error, errors, requests: read.total_ios }).toEqual({ error: 0, errors: 0, requests });
+    if (isMixed) expect(depths[">=64"]).toBeGreaterThan(0);
   }
-}
-
-/** Two jobs, each in 12 MiB of its own. */
-const COMMON = `fio --name=verify --ioengine=libaio --direct=1 --rw=randwrite --size=12m
-  --offset_increment=12m --numjobs=2 --cpus_allowed=0,1 --cpus_allowed_policy=split --verify=crc32c
-  --verify_fatal=1 --verify_state_save=0 --output-format=json`.split(/\s+/);
-
-/** Random writes of 512 bytes to 1 MiB at depth 128, then reads that compare. */
-export async function verifyMixed(path: string): Promise<void> {
-  const ioMib = amount({ short: 2, long: 8 });
-  const words = `--filename=${path} --iodepth=128 --io_size=${ioMib}m --verify_interval=512
-    --bssplit=512/25:1536/15:4k/25:13k/15:64k/12:256k/6:1m/2`;
-  expectNoErrors(await runOk(...COMMON, ...words.split(/\s+/)), (ioMib / 2) * 1024);
 }
