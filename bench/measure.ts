@@ -3,12 +3,15 @@
 import { readdirSync, readFileSync } from "node:fs";
 
 import { type Cell, nameOf } from "./matrix.ts";
-import type { Sample } from "./plan.ts";
+import type { Measures, Sample } from "./plan.ts";
 import { type Server, sh } from "./servers.ts";
 
 const RW = { read: "randread", write: "randwrite", mixed: "randrw" } as const;
 /** Requests that a server gets before it is measured: JavaScript is compiled while it runs, C was before. */
 const WARM_IOS = { "ublk-bun": 60_000, kublk: 6000 } as const;
+
+/** What fio has to know. */
+export type Load = Pick<Cell, "block" | "direction" | "queues"> & { readonly depth: number };
 
 interface Spent {
   readonly cpuNs: number;
@@ -43,7 +46,7 @@ export function rssOf(pid: number): number {
   return Number(kib) * 1024;
 }
 
-function fio(path: string, cell: Cell, ...words: string[]) {
+function fio(path: string, cell: Load, ...words: string[]) {
   const fixed = `fio --name=bench --filename=${path} --direct=1 --ioengine=libaio --size=64m
     --rw=${RW[cell.direction]} --bs=${cell.block} --iodepth=${cell.depth} --numjobs=${cell.queues}
     --thread --group_reporting --norandommap --randrepeat=0 --percentile_list=50:99:99.9 --output-format=json`;
@@ -60,18 +63,24 @@ export function warm({ name, path }: Server, cell: Cell): void {
 }
 
 export function sample(server: Server, cell: Cell, round: number, seconds: number): Sample {
-  const before = spentBy(server.pid);
-  const job = fio(server.path, cell, "--time_based", `--runtime=${seconds}`);
-  const after = spentBy(server.pid);
+  const measures = measure(server, cell, "--time_based", `--runtime=${seconds}`);
+  return { kind: "sample", cell: nameOf(cell), server: server.name, round, ...measures };
+}
+
+/** One run of fio, and what the server spent on it. */
+export function measure(
+  { path, pid }: Pick<Server, "path" | "pid">,
+  cell: Load,
+  ...words: string[]
+): Measures {
+  const before = spentBy(pid);
+  const job = fio(path, cell, ...words);
+  const after = spentBy(pid);
   const main = cell.direction === "write" ? job.write : job.read;
   const ios = job.read.total_ios + job.write.total_ios;
   const [user, system] = [after.user - before.user, after.system - before.system];
   const us = (percentile: string) => main.clat_ns.percentile[percentile] / 1000;
   return {
-    kind: "sample",
-    cell: nameOf(cell),
-    server: server.name,
-    round,
     iops: job.read.iops + job.write.iops,
     p50Us: us("50.000000"),
     p99Us: us("99.000000"),
@@ -79,6 +88,6 @@ export function sample(server: Server, cell: Cell, round: number, seconds: numbe
     cpuNsPerIo: (after.cpuNs - before.cpuNs) / ios,
     userShare: user + system === 0 ? 0 : user / (user + system),
     switchesPerIo: (after.switches - before.switches) / ios,
-    rssBytes: rssOf(server.pid),
+    rssBytes: rssOf(pid),
   };
 }

@@ -17,7 +17,8 @@ export interface Facts {
   readonly size: string;
 }
 
-const show = (ratio: Ratio | undefined) =>
+/** In Markdown. */
+export const show = (ratio: Ratio | undefined) =>
   ratio === undefined || !Number.isFinite(ratio.of)
     ? "–"
     : `**${ratio.of.toFixed(2)}** (${ratio.least.toFixed(2)}–${ratio.most.toFixed(2)})`;

@@ -17,11 +17,14 @@ export interface Plan {
 export type ServerName = "ublk-bun" | "kublk" | "null_blk" | "kernel loop" | "raw";
 
 /** One run of fio. */
-export interface Sample {
+export interface Sample extends Measures {
   readonly kind: "sample";
   readonly cell: string;
   readonly server: ServerName;
   readonly round: number;
+}
+
+export interface Measures {
   readonly iops: number;
   readonly p50Us: number;
   readonly p99Us: number;

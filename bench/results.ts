@@ -64,10 +64,7 @@ export class Results {
   ratio(cell: Cell, to: ServerName, measure: Measure): Ratio | undefined {
     const mine = this.samples(cell, "ublk-bun").map((sample) => sample[measure]);
     const others = this.samples(cell, to).map((sample) => sample[measure]);
-    if (mine.length === 0 || others.length === 0) return undefined;
-    const each = mine.flatMap((value, i) => (others[i] ? [value / others[i]] : []));
-    const of = median(mine) / median(others);
-    return { of, least: Math.min(...each), most: Math.max(...each) };
+    return mine.length === 0 || others.length === 0 ? undefined : ratioOf(mine, others);
   }
 }
 
@@ -75,6 +72,13 @@ export interface Ratio {
   readonly of: number;
   readonly least: number;
   readonly most: number;
+}
+
+/** Of figures that were taken in the same rounds. */
+export function ratioOf(mine: readonly number[], others: readonly number[]): Ratio {
+  const each = mine.flatMap((value, i) => (others[i] ? [value / others[i]] : []));
+  const of = median(mine) / median(others);
+  return { of, least: Math.min(...each), most: Math.max(...each) };
 }
 
 export function median(numbers: readonly number[]): number {

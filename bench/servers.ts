@@ -11,7 +11,7 @@ export interface Server {
   stop(): void;
 }
 
-const OURS = process.env["UBLK_BUN_PROGRAM"] ?? "dist/ublk-bun";
+export const OURS = process.env["UBLK_BUN_PROGRAM"] ?? "dist/ublk-bun";
 const RAM_DISKS = 4;
 const RAM_DISK_MIB = 64;
 
@@ -36,7 +36,7 @@ export function sh(...command: string[]): string {
   throw new Error(`${command.join(" ")}: exit ${exitCode}\n${stdout}${stderr}`);
 }
 
-const pidIn = (text: string) => Number(/daemon pid (\d+)/.exec(text)?.[1]);
+export const pidIn = (text: string) => Number(/daemon pid (\d+)/.exec(text)?.[1]);
 
 /** Files below the disk: RAM disks from this number on. */
 function files({ target }: Setup, first: number): string[] {

@@ -1,0 +1,53 @@
+// What it costs to be a person's own file: a no-op disk of ours beside nbdkit's plugins, and a disk that
+// waits for a web server beside the same fetches without a disk.
+//
+//   bun bench/script.ts [--kernel 6.12|7.3] [--rounds N] [--only nop|http]    boots a guest, prints tables
+//
+// It wants nbdkit with its Python plugin and nbd-client; nothing else of this project does.
+
+import { existsSync } from "node:fs";
+import { parseArgs } from "node:util";
+
+import { runGuest } from "../test/support/guest/guest.ts";
+import { KERNELS } from "../test/support/guest/kernel.ts";
+import { fetching } from "./script-http.ts";
+import { noOps } from "./script-nop.ts";
+
+const { values } = parseArgs({
+  options: {
+    kernel: { type: "string", default: "7.3" },
+    rounds: { type: "string", default: "9" },
+    only: { type: "string", default: "nop http" },
+  },
+});
+const PACKAGES = ["nbdkit", "nbdkit-plugin-python", "nbd-client"];
+
+async function outside(): Promise<number> {
+  const kernel = KERNELS.find((name) => name === values.kernel);
+  if (kernel === undefined) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
+  const { exitCode } = Bun.spawnSync(["nbdkit", "python", "--version"]);
+  if (exitCode !== 0 || !existsSync("/sbin/nbd-client")) {
+    throw new Error(
+      `nbdkit, its Python plugin or nbd-client is missing. ` +
+        `Run: apt-get install -y --no-install-recommends ${PACKAGES.join(" ")}`,
+    );
+  }
+  const guest = await runGuest({
+    kernel,
+    command: `node_modules/.bin/bun bench/script.ts --rounds ${values.rounds} --only "${values.only}"`,
+    timeoutMs: 3_000_000,
+    onOutput: (text) => process.stdout.write(text),
+  });
+  return guest.exitCode;
+}
+
+async function inside(): Promise<number> {
+  const rounds = Number(values.rounds);
+  const kernel = (await Bun.file("/proc/sys/kernel/osrelease").text()).trim();
+  console.log(`Linux ${kernel}, ${rounds} rounds, taking turns`);
+  if (values.only.includes("http")) console.log(`\n${await fetching(rounds)}`);
+  if (values.only.includes("nop")) console.log(`\n${await noOps(rounds)}`);
+  return 0;
+}
+
+process.exit(await (existsSync("/dev/ublk-control") ? inside() : outside()));
