@@ -134,7 +134,7 @@ export function findCall(file: string, name: string): string | undefined {
 
 function problemOf(value: unknown): string | undefined {
   if (value === undefined)
-    return "the file has no default export: export default defineTarget({ … })";
+    return "the file has no default export: export default defineTarget({ … }), or defineFilter({ … })";
   if (!isDefinition(value)) {
     const what = value === null ? "null" : `of type ${typeof value}`;
     return `the default export is not a target, it is ${what}: export default defineTarget({ … })`;

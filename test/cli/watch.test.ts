@@ -28,6 +28,7 @@ test.each([
   [["events", "--since=5m", "--lines=3"], "--since and --lines are given"],
   [["events", "--since=yesterday"], '--since "yesterday" is not a time'],
   [["recover", "--all", "3"], "--all and a device's number are given"],
+  [["recover", "--all", "--accept-changes"], "--all and --accept-changes are given"],
   [["recover", "--all", "--foreground"], "--all and --foreground are given"],
 ])("%j is refused, and nothing is done", (words, message) => {
   const { exitCode, stdout, stderr } = ublk(...words);

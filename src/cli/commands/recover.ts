@@ -93,7 +93,14 @@ async function filtersFor(target: Target | undefined, word: string | undefined) 
 }
 
 /** What is said of one disk makes no sense for all. */
-const FOR_ONE = ["target", "filter", "force", "die-during-fetch", "foreground"] as const;
+const FOR_ONE = [
+  "target",
+  "filter",
+  "force",
+  "accept-changes",
+  "die-during-fetch",
+  "foreground",
+] as const;
 
 async function all(args: ParsedArgs<typeof recoverArgs>): Promise<void> {
   if (optionalId(args) !== undefined) {
