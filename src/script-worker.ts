@@ -313,10 +313,11 @@ self.onmessage = async ({ data, ports }: MessageEvent<ToScriptWorker>) => {
 
 type Failed = FromWorker & { readonly kind: "failed" };
 
-function describe(error: unknown): Pick<Failed, "message" | "hint" | "errno"> {
+function describe(error: unknown): Pick<Failed, "message" | "hint" | "errno" | "exitCode"> {
   return {
     message: messageOf(error),
     hint: error instanceof UblkError ? error.hint : undefined,
     errno: error instanceof KernelError ? error.errno : 0,
+    ...(error instanceof UblkError && { exitCode: error.exitCode }),
   };
 }

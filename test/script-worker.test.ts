@@ -180,5 +180,6 @@ test("code that has changed since its record was made is not run as if it had no
   expect(answer).toMatchObject({
     kind: "failed",
     message: `The target's code has changed: ${file}`,
+    exitCode: 6,
   });
 });

@@ -123,15 +123,19 @@ export class Workers {
     worker.postMessage(job);
     const answer = await within(timeoutMs, answered);
     if (answer === "late") {
-      throw new UblkError(`${all.target}: opening the disk does not end`, {
+      const parts = [all.target, ...all.filters.map(({ name }) => name)];
+      throw new UblkError(`${parts.join(" with ")}: opening the disk does not end`, {
         exitCode: EXIT.timedOut,
         hint: "nothing was changed; a target that takes long to open needs a longer --timeout",
       });
     }
     if (answer.kind === "opened") return answer.geometry;
     if (answer.kind !== "failed") return this.#onFatal(`queue ${queueId}: ${answer.kind} early`);
-    const { message, hint } = answer;
-    throw new UblkError(message, hint === undefined ? {} : { hint });
+    const { message, hint, exitCode } = answer;
+    throw new UblkError(message, {
+      ...(hint !== undefined && { hint }),
+      ...(exitCode !== undefined && { exitCode }),
+    });
   }
 
   async #prepare(queueIds: readonly number[], common: PrepareAll): Promise<void> {

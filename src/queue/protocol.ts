@@ -1,5 +1,6 @@
 // Messages between the main thread and the queue Workers; types only.
 
+import type { ExitCode } from "../errors.ts";
 import type { FilterSpec } from "../filter.ts";
 import type { Backing, Geometry, Spec } from "../target.ts";
 
@@ -101,4 +102,6 @@ export type FromWorker =
       readonly hint: string | undefined;
       /** What the kernel answered; 0 where it was not the kernel. */
       readonly errno: number;
+      /** What the command ends with, where a disk's `open` says it. */
+      readonly exitCode?: ExitCode;
     };
