@@ -62,6 +62,18 @@ test("what nobody wrote, what belongs elsewhere, what is torn", () => {
   expect(check([write(1, 0)], { ...read(1), found: "torn" })).toEqual(["block 7 is torn"]);
 });
 
+test("a block may be torn while it is written, and not before or after", () => {
+  const torn = { ...read(1), found: "torn" } as const;
+  expect(check([write(1, 50, 150)], torn)).toEqual([]);
+  expect(check([write(1, 100, 101)], torn)).toEqual([]);
+  for (const [issuedNs, ackedNs] of [
+    [50, 99],
+    [102, 150],
+  ]) {
+    expect(check([write(1, issuedNs!, ackedNs)], torn)).toEqual(["block 7 is torn"]);
+  }
+});
+
 test("a stamp is read back; half of one and half of another is torn, at any place", () => {
   const [old, young] = [1, 2].map((sequence) => {
     const words = new Uint32Array(BLOCK_BYTES / 4);
