@@ -138,7 +138,7 @@ if (!canResize) {
     const stripe = ["stripe", "-n0", "-f", file, "-f", other];
     await using striped = await TestDevice.add(...stripe);
     const refused = await ublk("update-size", "0", "8MiB");
-    expect(refused.stderr).toContain("A stripe disk cannot change its size");
+    expect(refused.stderr).toContain("A disk of stripe cannot change its size");
     expect(refused.exitCode).toBe(4);
     expect((await striped.report()).state).toBe("LIVE");
   });
