@@ -78,6 +78,7 @@ function limits(setup: Setup): Server[] {
     return [{ name: "null_blk", path: "/dev/nullb0", pid: 0, stop }];
   }
   if (setup.target !== "loop" || setup.mode !== "auto-zc") return [];
+  sh("/sbin/modprobe", "loop");
   const words = ["--direct-io=on", "--find", "--show", "/dev/ram2"];
   const path = sh("/sbin/losetup", ...words).trim();
   return [
@@ -86,9 +87,18 @@ function limits(setup: Setup): Server[] {
   ];
 }
 
-/** Every server of a setup, up and ready. */
+/** Every server of a setup, up and ready; none, if one of them does not come up. */
 export function startAll(setup: Setup, kublk: string): Server[] {
-  return [ours(setup), theirs(setup, kublk), ...limits(setup)];
+  const servers: Server[] = [];
+  try {
+    for (const start of [() => [ours(setup)], () => [theirs(setup, kublk)], () => limits(setup)]) {
+      servers.push(...start());
+    }
+    return servers;
+  } catch (error) {
+    for (const { stop } of servers) stop();
+    throw error;
+  }
 }
 
 /** RAM disks, with memory behind every byte: what was never written costs less to read. */
