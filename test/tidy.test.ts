@@ -41,7 +41,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   init: ["api"],
   cli: ["device", "control", "check", "init", "script", "targets", "target", "ffi", "log"],
-  main: ["cli"],
+  main: ["cli", "device/job", "device/ahead", "spawn"],
 };
 
 interface Import {

@@ -7,6 +7,7 @@ import { EXIT, UblkError, UsageError } from "../errors.ts";
 import { log } from "../log.ts";
 import { dataOf, type Spec } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
+import { type Ahead, takeAhead } from "./ahead.ts";
 import { checkBatch, checkCode, serverEnv, withCodeOfNow } from "./code.ts";
 import { diskPath } from "./disk.ts";
 import { assertOurs, identityText, newIdentity } from "./identity.ts";
@@ -101,8 +102,9 @@ export async function addDevice(wish: AddWish, options: AddOptions): Promise<Lau
 export async function recoverDevice(id: number, options: RecoverOptions): Promise<Launched> {
   const { store, once } = options;
   await recoverable(id, { ...options, note: silent });
+  await using ahead = takeAhead(id, store.dir);
   store.prepare();
-  using lock = store.lock(id, "recover");
+  using own = ahead === undefined ? store.lock(id, "recover") : undefined;
   // Another recover may just have ended.
   const found = await recoverable(id, { ...options, note: (text) => log.warn(text) });
   const record = await withCodeOfNow(found);
@@ -113,7 +115,7 @@ export async function recoverDevice(id: number, options: RecoverOptions): Promis
     throw new UsageError(`Device ${id} is a ${record.target}: it has no "${strange}"`);
   }
   // Awaited here: the lock is ours until the daemon is live.
-  return await recoverLocked(record, lock, { ...options, isChanged });
+  return await recoverLocked(record, (ahead?.lock ?? own)!, { ...options, isChanged, ahead });
 }
 
 /** As `recoverDevice`, by whoever has the device's lock; `program`: another version of this one. */
@@ -124,9 +126,10 @@ export async function recoverLocked(
     /** The record is a new one: it is saved once the disk is live. */
     readonly isChanged: boolean;
     readonly program?: string;
+    readonly ahead?: Ahead | undefined;
   },
 ): Promise<Launched> {
-  const { control, store, timeoutMs, foreground, force, once, isChanged, program } = options;
+  const { control, store, timeoutMs, foreground, force, once, isChanged } = options;
   const interrupt = new Interrupt();
   const job = {
     verb: "recover",
@@ -139,9 +142,10 @@ export async function recoverLocked(
     once,
     ...(isChanged ? { record } : {}),
   } as const;
-  const other = program === undefined ? {} : { program };
+  const other = options.program === undefined ? {} : { program: options.program };
   const env = serverEnv(record);
-  return await launch({ control, store, foreground, job, lock, interrupt, env, ...other });
+  const how = { control, store, foreground, interrupt, env, ahead: options.ahead, ...other };
+  return await launch({ ...how, job, lock });
 }
 
 /** The record to serve the device by. Refuses at once what no waiting can mend; touches nothing. */

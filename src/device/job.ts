@@ -6,6 +6,8 @@ import type { DeviceRecord } from "./store.ts";
 
 /** The hidden subcommand that becomes the daemon; its argument is a Job. */
 export const DAEMON_COMMAND = "__daemon";
+/** Instead of a job, with the number of Workers that it will need: the job comes on stdin. */
+export const AHEAD = "ahead";
 /** The daemon writes Reports here, a line each. */
 export const REPORT_FD = 3;
 /** The device's lock, when the launcher holds it already. */

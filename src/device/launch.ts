@@ -1,27 +1,26 @@
 // The launcher's side of a daemon: starts it, hears whether it is live, and cleans up when it died
 // before it could.
 
-import { closeSync, fstatSync, rmSync } from "node:fs";
+import { closeSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
-import { O, pipe2 } from "../ffi/libc.ts";
 import { log } from "../log.ts";
 import { findTarget } from "../targets/index.ts";
-import { openToAppend } from "./append.ts";
+import type { Ahead } from "./ahead.ts";
 import { within } from "./deadline.ts";
 import { deviceIds } from "./disk.ts";
 import { firstRead } from "./first-read.ts";
 import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { identityText } from "./identity.ts";
 import type { Interrupt } from "./interrupt.ts";
-import { type AddJob, DAEMON_COMMAND, type Job, type RecoverJob, type Report } from "./job.ts";
+import type { AddJob, Job, RecoverJob, Report } from "./job.ts";
 import { lastWords } from "./log-file.ts";
 import { prepareDaemonParent } from "./namespace.ts";
 import { noticeDeathSoon } from "./old-kernel.ts";
 import { findDevice } from "./remove.ts";
-import { CLEAN_ENV, DAEMON_ARGV0, selfCommand } from "./self.ts";
+import { startDaemon, type Started, type StartOptions } from "./start.ts";
 import type { DeviceLock, Store } from "./store.ts";
 
 type JobToLaunch =
@@ -42,6 +41,8 @@ export interface LaunchOptions {
   readonly env: Readonly<Record<string, string>>;
   /** Another version of this program. */
   readonly program?: string;
+  /** A process that has been started already, for this device, and may serve. */
+  readonly ahead?: Ahead | undefined;
 }
 
 /** A daemon that serves. */
@@ -54,16 +55,8 @@ export interface Launched {
 /** Starts the daemon and returns when its disk can be read. Throws what kept it from that. */
 export async function launch(options: LaunchOptions): Promise<Launched> {
   const { job, store, control, foreground, lock, interrupt } = options;
-  const ownNamespace = ownNamespaceFor(foreground);
   const logFile = foreground ? "" : startLog(store, job);
-  const daemon = spawnDaemon(
-    { ...job, log: logFile, locked: lock !== undefined, ownNamespace },
-    lock,
-    {
-      env: options.env,
-      ...(options.program === undefined ? {} : { program: options.program }),
-    },
-  );
+  const daemon = begin(options, { log: logFile, locked: lock !== undefined });
   interrupt.forwardTo(daemon.process, { as: job.verb === "add" ? "SIGTERM" : "SIGHUP" });
   try {
     const report = await within(startMs(job.timeoutMs), daemon.reports.next());
@@ -86,6 +79,21 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
     if (!foreground) interrupt.forget();
     if (job.verb === "add") rmSync(logFile, { force: true });
   }
+}
+
+/** The process that does the job: the one that was started ahead, where that is good for it. */
+function begin(
+  { job, lock, foreground, program, env, ahead }: LaunchOptions,
+  common: Pick<Job, "log" | "locked">,
+): Daemon {
+  // What a process is and inherits is settled when it starts.
+  const isGood = !foreground && program === undefined && Object.keys(env).length === 0;
+  if (isGood && ahead !== undefined && job.verb === "recover") {
+    return heard(ahead.begin({ ...job, ...common, ownNamespace: ahead.ownNamespace }));
+  }
+  const ownNamespace = ownNamespaceFor(foreground);
+  const other = program === undefined ? {} : { program };
+  return spawnDaemon({ ...job, ...common, ownNamespace }, lock, { env, ...other });
 }
 
 /** Every step of a start has a deadline of its own: this one is for a daemon that cannot even fail. */
@@ -141,64 +149,33 @@ async function isTakenBack(
   return (await within(job.timeoutMs, daemon.exited)) !== "late";
 }
 
-/** Disposed of, nobody hears it any more; the process goes on. */
-export interface Daemon extends Disposable {
-  readonly process: Bun.Subprocess<"ignore" | "pipe">;
+/** A started one that is heard; disposed of, nobody hears it any more, and the process goes on. */
+export interface Daemon extends Omit<Started, "reports">, Disposable {
   readonly reports: Reports;
-  /** Its log, open for reading whatever its name becomes; -1 in the foreground. */
-  readonly log: number;
-  /** How much of the log was there before it. */
-  readonly logBegan: number;
 }
 
-/**
- * `program`: another version of this one; `waits`: it has a stdin for its moment; `env`: variables that
- * its target needs.
- */
+/** Starts the process that does this job. */
 export function spawnDaemon(
   job: Job,
   lock: DeviceLock | undefined,
-  options: {
-    readonly program?: string;
-    readonly waits?: boolean;
-    readonly env?: Readonly<Record<string, string>>;
-  } = {},
+  options: Pick<StartOptions, "program" | "waits" | "env"> = {},
 ): Daemon {
-  const { program, waits = false, env = {} } = options;
-  const ends = new Int32Array(2);
-  if (pipe2(ends, O.CLOEXEC) < 0) throw new UblkError("Cannot make a pipe to the daemon");
-  const [reports = -1, reportTo = -1] = ends;
-  const logFd = job.log === "" ? -1 : openToAppend(job.log);
-  const output = logFd < 0 ? "inherit" : logFd;
-  const logBegan = logFd < 0 ? 0 : fstatSync(logFd).size;
-  let child: Daemon["process"];
-  try {
-    child = Bun.spawn(selfCommand([DAEMON_COMMAND, JSON.stringify(job)], program), {
-      argv0: DAEMON_ARGV0,
-      detached: true,
-      stdio: [waits ? "pipe" : "ignore", output, output, reportTo, ...(lock ? [lock.fd] : [])],
-      env: { ...CLEAN_ENV, ...env },
-      cwd: "/",
-    });
-  } catch (error) {
-    // Whoever starts one after the other must not run out of descriptors.
-    for (const fd of [reports, logFd]) if (fd >= 0) closeSync(fd);
-    throw error;
-  } finally {
-    closeSync(reportTo);
-  }
-  const heard = new Reports(reports);
+  return heard(startDaemon([JSON.stringify(job)], { ...options, log: job.log, lock }));
+}
+
+function heard({ process: child, reports: reportFd, log: logFd, logBegan }: Started): Daemon {
+  const reports = new Reports(reportFd);
   let isOpen = true;
   return {
     process: child,
-    reports: heard,
+    reports,
     log: logFd,
     logBegan,
     [Symbol.dispose]: () => {
       if (!isOpen) return;
       isOpen = false;
       if (logFd >= 0) closeSync(logFd);
-      void heard.close();
+      void reports.close();
     },
   };
 }
