@@ -1,10 +1,14 @@
-// How long a disk pauses: from kill -9 of its server to the first read served by the next one, and in an
-// `upgrade`; beside the kernel's own test server (kublk) killed and recovered by a script, alternating.
+// How long a disk pauses: from kill -9 of its server to the first read served by the next one, by `recover`
+// and by a standby, and in an `upgrade`; beside the kernel's own test server (kublk) killed and recovered by
+// a script, alternating.
 //
-//   bun bench/pause.ts [--kernel 6.12|7.3] [--rounds N]      boots a guest, prints a table
+//   bun bench/pause.ts [--kernel 6.12|7.3] [--rounds N] [--before PATH]      boots a guest, prints a table
+//
+// --before: another build of this program, whose `recover` is measured as well.
 
-import { constants, existsSync } from "node:fs";
+import { constants, existsSync, readFileSync } from "node:fs";
 import { open } from "node:fs/promises";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 import { mapMemory } from "../src/ffi/memory.ts";
@@ -16,11 +20,14 @@ const { values, positionals } = parseArgs({
   options: {
     kernel: { type: "string", default: "7.3" },
     rounds: { type: "string", default: "20" },
+    before: { type: "string" },
   },
   allowPositionals: true,
 });
 const BLOCK_BYTES = 4096;
 const OURS = "dist/ublk-bun";
+/** What `watch` watches must not be what the others recover. */
+const WATCHED_DIR = "/run/ublk-bun-watched";
 /** Both serve a null disk of two queues: nothing but the change of servers is measured. */
 const DISK = ["-q", "2", "-d", "128"];
 
@@ -37,9 +44,10 @@ async function outside(): Promise<number> {
   const kernel = KERNELS.find((name) => name === values.kernel);
   if (kernel === undefined) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
   const kublk = await buildKublk();
+  const before = values.before === undefined ? "" : `--before ${resolve(values.before)}`;
   const { exitCode } = await runGuest({
     kernel,
-    command: `node_modules/.bin/bun bench/pause.ts --rounds ${values.rounds} ${kublk}`,
+    command: `node_modules/.bin/bun bench/pause.ts --rounds ${values.rounds} ${before} ${kublk}`,
     timeoutMs: 3_000_000,
     onOutput: (text) => process.stdout.write(text),
   });
@@ -97,19 +105,82 @@ async function pauseOf({ path, kills, change, pid }: Way): Promise<number> {
   return read;
 }
 
+/** `watch --standby`, which says on its stderr when there is a new one. */
+class Watch {
+  readonly #process = Bun.spawn(
+    [
+      OURS,
+      "watch",
+      "--standby",
+      "--run-dir",
+      WATCHED_DIR,
+      "--max-restarts",
+      "1000",
+      "--backoff=1ms",
+    ],
+    { stdio: ["ignore", "ignore", "pipe"] },
+  );
+  #standby = 0;
+  #told = Promise.withResolvers<void>();
+
+  constructor() {
+    void this.#listen();
+  }
+
+  /** Memory of the one that is ready, as the kernel tells it. */
+  get standbyMemory(): string {
+    const status = readFileSync(`/proc/${this.#standby}/status`, "utf8");
+    return [...status.matchAll(/^(?:VmRSS|RssAnon):\s+\d+ kB/gm)].join(", ");
+  }
+
+  /** Resolves when the next one is ready. */
+  async next(): Promise<void> {
+    await this.#told.promise;
+    this.#told = Promise.withResolvers();
+  }
+
+  async end(): Promise<void> {
+    this.#process.kill();
+    await this.#process.exited;
+  }
+
+  async #listen(): Promise<void> {
+    let text = "";
+    for await (const chunk of this.#process.stderr) {
+      text += new TextDecoder().decode(chunk);
+      const pid = Number([...text.matchAll(/has a standby, pid (\d+)\n/g)].at(-1)?.[1] ?? 0);
+      if (pid === this.#standby) continue;
+      this.#standby = pid;
+      this.#told.resolve();
+    }
+  }
+}
+
 async function inside(kublk: string): Promise<number> {
   await sh(OURS, "add", "null", "-n", "0", ...DISK);
+  await sh(OURS, "add", "null", "-n", "2", ...DISK, "--run-dir", WATCHED_DIR);
+  const watch = new Watch();
+  await watch.next();
   const theirs = ["-t", "null", "-n", "1", ...DISK, "-r", "1", "-i", "1"];
   await sh(kublk, "add", ...theirs);
   // It is refused while the killed server is still on its way out.
   const script = `until ${kublk} recover ${theirs.join(" ")}; do :; done`;
+  const recover = (name: string, program: string): Way => ({
+    name,
+    path: "/dev/ublkb0",
+    kills: true,
+    change: () => sh(program, "recover", "0"),
+    pid: () => serverOf("/dev/ublkb0"),
+  });
   const ways: readonly Way[] = [
+    recover("recover", OURS),
+    ...(values.before === undefined ? [] : [recover("recover before", values.before)]),
     {
-      name: "recover",
-      path: "/dev/ublkb0",
+      name: "standby",
+      path: "/dev/ublkb2",
       kills: true,
-      change: () => sh(OURS, "recover", "0"),
-      pid: () => serverOf("/dev/ublkb0"),
+      change: () => watch.next(),
+      pid: () => serverOf("/dev/ublkb2"),
     },
     {
       name: "upgrade",
@@ -135,7 +206,10 @@ async function inside(kublk: string): Promise<number> {
       if (round > 0) pauses.get(way.name)!.push(milliseconds);
     }
   }
+  const memory = watch.standbyMemory;
+  await watch.end();
   await sh(OURS, "del", "0");
+  await sh(OURS, "del", "2", "--run-dir", WATCHED_DIR);
   await sh(kublk, "del", "-n", "1");
   const sorted = (name: string) => pauses.get(name)!.toSorted((a, b) => a - b);
   const median = (name: string) => sorted(name)[rounds >> 1]!;
@@ -150,6 +224,7 @@ async function inside(kublk: string): Promise<number> {
       `| ${name} | ${Math.round(median(name))} | ${Math.round(sorted(name).at(-1)!)} | ${times} |`,
     );
   }
+  console.log(`\nA standby's memory: ${memory}`);
   return 0;
 }
 
