@@ -1,6 +1,8 @@
 // recover's server, started ahead: while the command loads and looks whether the device may be recovered
 // at all, the process that is to serve it loads, too. It touches nothing before it is given its job.
 
+import { resolve } from "node:path";
+
 import { AHEAD, type RecoverJob } from "./job.ts";
 import { prepareDaemonParent } from "./namespace.ts";
 import { peek } from "./processes.ts";
@@ -41,11 +43,16 @@ export class Ahead implements AsyncDisposable {
   /** Gives the process its job. */
   begin(job: RecoverJob): Started {
     this.#isNeeded = true;
-    const { stdin } = this.#started.process;
-    if (typeof stdin !== "object") throw new TypeError("it was started with a stdin");
-    void stdin.write(JSON.stringify(job));
-    void stdin.end();
+    // One that has died meanwhile is heard of like any other that dies while it starts.
+    void this.#tell(JSON.stringify(job)).catch(() => {});
     return this.#started;
+  }
+
+  async #tell(text: string): Promise<void> {
+    const { stdin } = this.#started.process;
+    if (typeof stdin !== "object") return;
+    await stdin.write(text);
+    await stdin.end();
   }
 
   /** Releases the lock; a process that was not needed is gone then. */
@@ -76,5 +83,5 @@ export function takeAhead(id = ahead?.id, dir = ahead?.dir): Ahead | undefined {
 function runDirOf(words: readonly string[]): string {
   const at = words.findIndex((word) => /^--run-dir(=|$)/.test(word));
   if (at < 0) return RUN_DIR;
-  return words[at]!.slice("--run-dir=".length) || words[at + 1]!;
+  return resolve(words[at]!.slice("--run-dir=".length) || words[at + 1]!);
 }
