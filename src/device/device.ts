@@ -156,8 +156,10 @@ export class Device {
     this.#state = next(this.#state, "adopted");
     this.#predecessor = serverPid(info);
     const backing = await this.#openTarget({ isNew: false });
-    this.#affinities = await queueAffinities(control, this.id, info.queues);
-    await this.#prepareWorkers(info, backing);
+    [this.#affinities] = await Promise.all([
+      queueAffinities(control, this.id, info.queues),
+      this.#prepareWorkers(info, backing),
+    ]);
   }
 
   /** The second phase: takes over a device whose server is gone, or is just going. */
