@@ -12,6 +12,7 @@ export interface Server {
 }
 
 export const OURS = process.env["UBLK_BUN_PROGRAM"] ?? "dist/ublk-bun";
+const RECOVER_TRIES_MAX = 100;
 const RAM_DISKS = 4;
 const RAM_DISK_MIB = 64;
 
@@ -64,8 +65,13 @@ export function recoverOurs(): void {
   sh(OURS, "recover", "0");
 }
 
+/** It is refused while the killed server is still on its way out. */
 export function recoverTheirs(kublk: string): void {
-  sh(kublk, "recover", "-n", "1", "-t", "null", "-q", "1", "-d", "128", "-r", "1");
+  const words = ["recover", "-n", "1", "-t", "null", "-q", "1", "-d", "128", "-r", "1"];
+  for (let tries = 0; tries < RECOVER_TRIES_MAX; tries++) {
+    if (Bun.spawnSync([kublk, ...words]).exitCode === 0) return;
+  }
+  sh(kublk, ...words);
 }
 
 /** The kernel's own way to such a disk, without a server. */
