@@ -76,6 +76,13 @@ test("a file that was killed, and one that ran no test, have failed", async () =
   expect(failures).toEqual(["a.ts ended with 137", "b.ts ended with 0"]);
 });
 
+test("a file whose tests pass, and which then ends badly, has failed", async () => {
+  const output = ok("a.ts").replace("ended with 0", "ended with 1");
+  const { failed, failures } = await run(["a.ts"], [[output, 0]]);
+  expect(failed).toBe(1);
+  expect(failures).toEqual(["a.ts ended with 1"]);
+});
+
 test("a complaint of the kernel is a failure, though every test has passed", async () => {
   const { failed } = await run(["a.ts"], [[ok("a.ts"), 99, "WARNING: at x"]]);
   expect(failed).toBe(1);
