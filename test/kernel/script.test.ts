@@ -154,3 +154,40 @@ test("a promise that never settles: ETIMEDOUT, and late writes touch nobody's da
   await verifyMixed(device.path);
   expect((await device.report()).state).toBe("LIVE");
 });
+
+test("a disk that waits for a web server has as many requests there as its queue is deep", async () => {
+  const depth = 64;
+  const waiting: (() => void)[] = [];
+  let isHolding = false;
+  // Once it holds, nobody is answered before all are there.
+  using server = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    async fetch() {
+      if (isHolding) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        waiting.push(resolve);
+        if (waiting.length === depth) {
+          isHolding = false;
+          for (const go of waiting) go();
+        }
+        await promise;
+      }
+      return new Response(new Uint8Array(4096).fill(7));
+    },
+  });
+  using user = new UserFolder();
+  user.target(
+    "disk.ts",
+    `async read(_offset: number, into: Uint8Array) {
+      into.set(await (await fetch("${server.url.href}")).bytes());
+    },`,
+  );
+  await using device = await user.add("./disk.ts", `-d${depth}`);
+  isHolding = true;
+  // With a gap after each read, so that no two become one.
+  const words = "--name=f --ioengine=libaio --direct=1 --rw=read:4k --bs=4k";
+  const load = [...words.split(" "), `--filename=${device.path}`, `--iodepth=${depth}`];
+  await runOk("fio", ...load, `--number_ios=${depth}`, "--size=1m");
+  expect(waiting.length).toBe(depth);
+});
