@@ -46,7 +46,8 @@ export function rssOf(pid: number): number {
   return Number(kib) * 1024;
 }
 
-function fio(path: string, cell: Load, ...words: string[]) {
+/** What fio says of its one job. */
+export function fio(path: string, cell: Load, ...words: string[]) {
   const fixed = `fio --name=bench --filename=${path} --direct=1 --ioengine=libaio --size=64m
     --rw=${RW[cell.direction]} --bs=${cell.block} --iodepth=${cell.depth} --numjobs=${cell.queues}
     --thread --group_reporting --norandommap --randrepeat=0 --percentile_list=50:99:99.9 --output-format=json`;
