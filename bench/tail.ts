@@ -2,16 +2,15 @@
 //
 //   bun bench/tail.ts [--kernel 6.12|7.3] [--requests N]      boots a guest, prints a table
 
-import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 import { quote } from "../test/support/guest/boot.ts";
 import { runGuest } from "../test/support/guest/guest.ts";
 import { KERNELS } from "../test/support/guest/kernel.ts";
 import { buildKublk } from "../test/support/peer.ts";
-import { CELLS, nameOf } from "./matrix.ts";
+import { type Cell, CELLS, nameOf } from "./matrix.ts";
 import { fio, warm } from "./measure.ts";
-import { startAll } from "./servers.ts";
+import { type Server, startAll } from "./servers.ts";
 
 const { values, positionals } = parseArgs({
   options: {
@@ -21,6 +20,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 const TURNS = 20;
+const BLOCK_BYTES = 4096;
 const NAMES = ["null 4k read, copy, 1 x 1", "null 4k read, copy, 1 x 16"];
 const SHARES = [0.5, 0.99, 0.999, 0.9999, 1];
 const HEAD = `| cell | server | requests | p50 | p99 | p99.9 | p99.99 | longest, µs |
@@ -53,7 +53,18 @@ function percentile(bins: Bins, share: number): number {
 function inside(kublk: string): number {
   const cells = CELLS.filter((cell) => NAMES.includes(nameOf(cell)));
   const all = startAll(cells[0]!, kublk);
-  const servers = all.filter(({ pid }) => pid > 0);
+  try {
+    measureAll(
+      cells,
+      all.filter(({ pid }) => pid > 0),
+    );
+  } finally {
+    for (const { stop } of all) stop();
+  }
+  return 0;
+}
+
+function measureAll(cells: readonly Cell[], servers: readonly Server[]): void {
   for (const server of servers) warm(server, cells[0]!);
   const count = Math.ceil(Number(values.requests) / TURNS);
   console.log(HEAD);
@@ -61,7 +72,9 @@ function inside(kublk: string): number {
     const found = servers.map(({ name, path }) => ({ name, path, bins: new Map() as Bins }));
     for (let turn = 0; turn < TURNS; turn++) {
       for (const { path, bins } of turn % 2 === 0 ? found : found.toReversed()) {
-        const job = fio(path, cell, `--number_ios=${count}`, "--output-format=json+");
+        // Without --io_size it would end with the disk's last block.
+        const words = [`--io_size=${count * BLOCK_BYTES}`, "--output-format=json+"];
+        const job = fio(path, cell, ...words);
         for (const [ns, times] of Object.entries<number>(job.read.clat_ns.bins)) {
           bins.set(Number(ns), (bins.get(Number(ns)) ?? 0) + times);
         }
@@ -73,8 +86,7 @@ function inside(kublk: string): number {
       console.log(`| ${[nameOf(cell), name, sum, ...times].join(" | ")} |`);
     }
   }
-  for (const { stop } of all) stop();
-  return 0;
 }
 
-process.exit(await (existsSync("/dev/ublk-control") ? inside(positionals[0]!) : outside()));
+const [kublk] = positionals;
+process.exit(await (kublk === undefined ? outside() : inside(kublk)));

@@ -15,9 +15,9 @@ import { checkFiles } from "./in-use.ts";
 import { flagNames, serverPid } from "./inspect.ts";
 import { Interrupt } from "./interrupt.ts";
 import { launch, type Launched } from "./launch.ts";
-import { chooseMode, type Mode } from "./modes.ts";
+import { chooseMode, isModeGranted, type Mode, modeOf } from "./modes.ts";
 import { processName } from "./processes.ts";
-import { recoveryFlags } from "./recovery.ts";
+import { recoveryFlags, recoveryOf } from "./recovery.ts";
 import { type Retarget, retargeted } from "./retarget.ts";
 import {
   bootId,
@@ -195,13 +195,21 @@ function ownRecord(info: DevInfo, store: Store): DeviceRecord {
     info,
     `nothing was changed; to say what it was made of: ${target}; to give the disk up: ${up}`,
   );
-  const strange = (["queues", "depth", "ioBufBytes", "ioDescBytes"] as const).find(
-    (what) => record[what] !== info[what],
+  const { queues, depth, ioBufBytes, ioDescBytes, flags } = info;
+  const sizes = { queues, depth, ioBufBytes, ioDescBytes };
+  const kernel = {
+    ...sizes,
+    flags: `0x${flags.toString(16)}`,
+    recovery: recoveryOf(flags),
+    mode: isModeGranted(record.mode, flags) ? record.mode : modeOf(flags),
+  };
+  const strange = (Object.keys(kernel) as (keyof typeof kernel)[]).find(
+    (what) => record[what] !== kernel[what],
   );
   if (strange === undefined) return record;
   refuse(
     `The record of device ${info.id} does not fit it: ` +
-      `${strange} is ${record[strange]} there, ${info[strange]} in the kernel`,
+      `${strange} is ${record[strange]} there, ${kernel[strange]} in the kernel`,
     `nothing was changed; to say what it was made of: ${target}; to give the disk up: ${up}`,
   );
 }

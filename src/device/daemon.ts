@@ -14,6 +14,8 @@ import { log, logAsDaemon } from "../log.ts";
 import { assertStillDue } from "./attach.ts";
 import { Device } from "./device.ts";
 import { diskPath, inFlight } from "./disk.ts";
+import { findDevice } from "./find-device.ts";
+import { isOurs } from "./identity.ts";
 import { type Job, LOCK_FD, type RecoverJob, type Report, REPORT_FD } from "./job.ts";
 import { LogFile } from "./log-file.ts";
 import { watchOwnMounts } from "./own-mounts.ts";
@@ -279,7 +281,7 @@ class Daemon {
   async #end(control: Control, device: Device): Promise<number> {
     if (this.#removing && !this.#lettingGo) {
       try {
-        await deleteStopped(device.id, this.#removeOptions(control));
+        await this.#delete(control, device.record);
         return EXIT.ok;
       } catch (error) {
         log.error(error);
@@ -299,6 +301,18 @@ class Daemon {
       log.info(`${diskPath(device.id)} has been deleted`);
     }
     return EXIT.ok;
+  }
+
+  /** The second half of a removal, unless a `del` beside us is at it already. */
+  async #delete(control: Control, record: DeviceRecord): Promise<void> {
+    const { id } = record;
+    using lock = await this.#store.lockSoon(id, "remove", this.#job.timeoutMs);
+    void lock;
+    const info = await findDevice(control, id);
+    if (info === undefined || !isOurs(record, info)) {
+      return log.info(`${diskPath(id)} has been deleted`);
+    }
+    await deleteStopped(id, this.#removeOptions(control));
   }
 
   #report(report: Report): void {

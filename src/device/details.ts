@@ -8,7 +8,7 @@ import { UblkError } from "../errors.ts";
 import { targetOf } from "../filters/stack.ts";
 import type { Spec } from "../target.ts";
 import { diskAndPartitions } from "./disk.ts";
-import { askParams, isBeingChanged, type SendOptions } from "./helper.ts";
+import { type AskOptions, askParams, isBeingChanged } from "./helper.ts";
 import { charHolders, diskHolders, namedProcess } from "./holders.ts";
 import { isOurs } from "./identity.ts";
 import { type DeviceReport, inspect } from "./inspect.ts";
@@ -61,7 +61,7 @@ export async function inspectDetails(
   control: Control,
   store: Store,
   info: DevInfo,
-  options: SendOptions,
+  options: AskOptions,
 ): Promise<DeviceDetails> {
   const { id } = info;
   const record = store.loadIfUsable(id);
@@ -100,7 +100,7 @@ function charNumber(id: number): string | null {
  * GET_PARAMS waits for whoever is changing the device, for ever when that one is stuck, and cannot be
  * cancelled then: a helper asks, and nobody does while one of ours is stuck there already.
  */
-async function safeParams(id: number, { timeoutMs, liburing }: SendOptions) {
+async function safeParams(id: number, { timeoutMs, liburing }: AskOptions) {
   if (isBeingChanged(id)) return null;
   try {
     const params = await askParams(id, {

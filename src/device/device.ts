@@ -23,7 +23,7 @@ import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
 import { within } from "./deadline.ts";
 import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { charHolders } from "./holders.ts";
-import { assertOurs } from "./identity.ts";
+import { assertOurs, deviceOf } from "./identity.ts";
 import { claimFiles } from "./in-use.ts";
 import { serverPid } from "./inspect.ts";
 import { checkModeGranted, isBatch, MODES } from "./modes.ts";
@@ -129,7 +129,7 @@ export class Device {
       signal.throwIfAborted();
       await this.#start(signal);
     } catch (error) {
-      await this.#undo(error);
+      await this.#undo(error, { isLocked: lock !== undefined || record.id >= 0 });
       throw error;
     } finally {
       this.releaseClaim();
@@ -156,9 +156,11 @@ export class Device {
     assertOurs(this.record, info, "nothing was changed");
     this.#state = next(this.#state, "adopted");
     this.#predecessor = serverPid(info);
-    const backing = await this.#openTarget({ isNew: false });
+    const { geometry } = await this.#openTarget({ isNew: false });
+    // Before anybody lets go of a device that is served.
+    await assertSameShape(control, info, geometry);
     this.#affinities = await queueAffinities(control, this.id, info.queues);
-    await this.#prepareWorkers(info, backing);
+    await this.#prepareWorkers(info, this.#backing!);
   }
 
   /** The second phase: takes over a device whose server is gone, or is just going. */
@@ -325,22 +327,24 @@ export class Device {
   }
 
   /** Takes a half-made device back. */
-  async #undo(cause: unknown): Promise<void> {
-    const { store } = this.#options;
+  async #undo(cause: unknown, { isLocked }: { readonly isLocked: boolean }): Promise<void> {
+    const { control, store } = this.#options;
     const { liburing } = this.record;
     const timeoutMs = cleanUpMs(this.#options.timeoutMs);
+    const device = deviceOf(this.record);
     // START_DEV may still sit in a read of the partition table, which only an answer ends.
     this.#workers.refuse();
     try {
-      await sendByHelper("stop", this.id, { timeoutMs, liburing });
+      await sendByHelper("stop", device, { control, timeoutMs, liburing });
       this.#workers.leave();
       const ended = await within(timeoutMs, this.#workers.gone);
       if (ended === "late") throw new UblkError("its queues do not end");
       if (this.#charFd >= 0) close(this.#charFd);
       this.#charFd = -1;
-      await sendByHelper("del", this.id, { timeoutMs, liburing });
+      await sendByHelper("del", device, { control, timeoutMs, liburing });
       await this.#target.remove?.(this.record.spec, this.record);
-      store.remove(this.id);
+      // Without the lock, what lies there is of whoever has it.
+      if (isLocked) store.remove(this.id);
     } catch (error) {
       throw new UblkError(
         `${messageOf(cause)}; and the half-made device ` +

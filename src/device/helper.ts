@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 
+import type { DevInfo } from "../control/commands/dev-info.ts";
 import { delDev, delDevAsync, getParams, stopDev, tryStopDev } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { commandError } from "../control/diagnosis.ts";
@@ -12,7 +13,9 @@ import { close, O, open } from "../ffi/libc.ts";
 import { writeAll } from "../write.ts";
 import { within } from "./deadline.ts";
 import { diskPath, inFlight } from "./disk.ts";
+import { findDevice } from "./find-device.ts";
 import { describeCharHolders } from "./holders.ts";
+import { identityText } from "./identity.ts";
 import type { KernelParams } from "./param-report.ts";
 import { isAlive, peek, processIds } from "./processes.ts";
 import { CLEAN_ENV, selfCommand } from "./self.ts";
@@ -32,6 +35,7 @@ export type TrappedVerb = keyof typeof TRAPPED;
 /** GET_PARAMS changes nothing, but waits for whoever changes the device. */
 const ASK_PARAMS = "get-params";
 
+const REUSE_LOOK_MS = 100;
 const FOR_EVER_MS = 2 ** 31 - 1;
 /** What takes back a failed `add` may take this long, however short --timeout is. */
 const CLEAN_UP_MS_MIN = 20_000;
@@ -41,34 +45,54 @@ export function cleanUpMs(timeoutMs: number): number {
   return Math.max(timeoutMs, CLEAN_UP_MS_MIN);
 }
 
-export interface SendOptions {
+export interface AskOptions {
   readonly timeoutMs: number;
   readonly liburing: string;
 }
 
-/** Runs `verb` in a helper process. KernelError with exit 124 when it is not back in time. */
+export interface SendOptions extends AskOptions {
+  readonly control: Control;
+}
+
+/** A device, and not another one that has got its id. */
+export type Which = Pick<DevInfo, "id" | "identity">;
+
+/**
+ * Runs `verb` in a helper process. KernelError with exit 124 when it is not back in time, ENODEV when
+ * the device is gone; one that is gone needs no "del".
+ */
 export async function sendByHelper(
   verb: TrappedVerb,
-  id: number,
-  { timeoutMs, liburing }: SendOptions,
+  device: Which,
+  { control, timeoutMs, liburing }: SendOptions,
 ): Promise<void> {
+  const { id } = device;
   // Once the kernel has begun to take the disk down, sysfs may not tell any more.
   const requestsBefore = inFlight(id);
-  const { pid, answer } = await askHelper(verb, id, { timeoutMs, liburing });
+  const over = new AbortController();
+  const reused = verb === "del" ? [untilReused(control, device, over.signal)] : [];
+  const words = [verb, String(id), liburing, identityText(device.identity)];
+  const { pid, answer } = await askHelper(words, timeoutMs, ...reused);
+  over.abort();
+  if (answer === "reused") return;
   if (answer === "late") throw stuckError(verb, id, timeoutMs, { helper: pid, requestsBefore });
   if (answer.text === "") {
     const what = `The helper that sent ${TRAPPED[verb].name} died: ${answer.complaint.trim()}`;
     throw new UblkError(what, { hint: "what became of the device: ublk-bun list" });
   }
   const errno = Number(answer.text);
+  if (errno === ERRNO.ENODEV && verb === "del") return;
   if (errno !== 0) throw commandError(TRAPPED[verb], id, errno);
 }
 
 /** GET_PARAMS by a helper process: UblkError when it has no answer in time, or none at all. */
-export async function askParams(id: number, options: SendOptions): Promise<KernelParams> {
-  const { answer } = await askHelper(ASK_PARAMS, id, options);
+export async function askParams(
+  id: number,
+  { timeoutMs, liburing }: AskOptions,
+): Promise<KernelParams> {
+  const { answer } = await askHelper([ASK_PARAMS, String(id), liburing], timeoutMs);
   const what = `The parameters of device ${id} are unknown`;
-  if (answer === "late") throw new UblkError(`${what}: somebody is at it`);
+  if (typeof answer === "string") throw new UblkError(`${what}: somebody is at it`);
   if (answer.text === "") throw new UblkError(`${what}: ${answer.complaint.trim()}`);
   const words = JSON.parse(answer.text) as Record<string, number | string>;
   const values = Object.entries(words).map(([field, value]) => [
@@ -91,29 +115,63 @@ interface Answer {
   readonly complaint: string;
 }
 
+/** Runs a helper with these words, until it has answered, it is late, or `enough` resolves. */
 async function askHelper(
-  verb: TrappedVerb | typeof ASK_PARAMS,
-  id: number,
-  { timeoutMs, liburing }: SendOptions,
-): Promise<{ readonly pid: number; readonly answer: Answer | "late" }> {
-  const helper = Bun.spawn(selfCommand([SEND_COMMAND, verb, String(id), liburing]), {
+  words: readonly string[],
+  timeoutMs: number,
+  ...enough: readonly Promise<"reused">[]
+): Promise<{ readonly pid: number; readonly answer: Answer | "late" | "reused" }> {
+  const helper = Bun.spawn(selfCommand([SEND_COMMAND, ...words]), {
     // Nothing of the caller's: whoever reads our output to its end must not wait for a stuck helper.
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...CLEAN_ENV },
     cwd: "/",
     detached: true,
   });
+  const { pid } = helper;
   const outputs = [helper.stdout, helper.stderr].map((stream) => new Response(stream).text());
-  const ended = await within(timeoutMs, Promise.all(outputs));
-  if (ended === "late") helper.unref();
-  const [text = "", complaint = ""] = ended === "late" ? [] : ended;
-  return { pid: helper.pid, answer: ended === "late" ? ended : { text, complaint } };
+  const ended = await within(timeoutMs, Promise.race([Promise.all(outputs), ...enough]));
+  if (ended === "reused") helper.kill("SIGKILL");
+  if (typeof ended === "string") {
+    helper.unref();
+    return { pid, answer: ended };
+  }
+  const [text = "", complaint = ""] = ended;
+  return { pid, answer: { text, complaint } };
 }
 
-/** The helper's side: sends the command and writes its errno (0: done), or its answer, to stdout. */
-export async function sendTrapped(control: Control, verb: string, id: number): Promise<void> {
+/**
+ * Resolves when another device has got the id. The kernel frees an id and then wakes whoever waits in
+ * DEL_DEV for it to be free: should somebody have it again by then, DEL_DEV would wait for that one's end.
+ */
+async function untilReused(
+  control: Control,
+  { id, identity }: Which,
+  over: AbortSignal,
+): Promise<"reused"> {
+  while (!over.aborted) {
+    await Bun.sleep(REUSE_LOOK_MS);
+    const info = over.aborted ? undefined : await findDevice(control, id);
+    if (info !== undefined && info.identity !== identity) break;
+  }
+  return "reused";
+}
+
+/**
+ * The helper's side: sends the command and writes its errno (0: done), or its answer, to stdout. `identity`
+ * is the device's: another one with its id is left alone.
+ */
+export async function sendTrapped(
+  control: Control,
+  verb: string,
+  id: number,
+  identity: string,
+): Promise<void> {
   if (verb !== ASK_PARAMS) {
-    writeAll(1, String(await attempt(control, verb as TrappedVerb, id)));
+    const info = await findDevice(control, id);
+    const isIt = info !== undefined && identityText(info.identity) === identity;
+    const errno = isIt ? await attempt(control, verb as TrappedVerb, id) : ERRNO.ENODEV;
+    writeAll(1, String(errno));
     return;
   }
   const params = await control.run(getParams, id, undefined, { timeoutMs: FOR_EVER_MS });

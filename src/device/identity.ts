@@ -21,6 +21,11 @@ export function isMadeByUs(info: DevInfo): boolean {
 
 export const identityText = (identity: bigint) => identity.toString(16).padStart(16, "0");
 
+/** The device that the record describes, as the kernel knows it. */
+export function deviceOf({ id, identity }: DeviceRecord): Pick<DevInfo, "id" | "identity"> {
+  return { id, identity: BigInt(`0x${identity}`) };
+}
+
 /** True when the record describes this very device. */
 export function isOurs(record: DeviceRecord | undefined, info: DevInfo): record is DeviceRecord {
   return record?.identity === identityText(info.identity) && record.bootId === bootId();

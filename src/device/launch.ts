@@ -12,6 +12,7 @@ import { findTarget } from "../targets/index.ts";
 import { openToAppend } from "./append.ts";
 import { within } from "./deadline.ts";
 import { deviceIds } from "./disk.ts";
+import { findDevice } from "./find-device.ts";
 import { firstRead } from "./first-read.ts";
 import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { identityText } from "./identity.ts";
@@ -20,7 +21,6 @@ import { type AddJob, DAEMON_COMMAND, type Job, type RecoverJob, type Report } f
 import { lastWords } from "./log-file.ts";
 import { prepareDaemonParent } from "./namespace.ts";
 import { noticeDeathSoon } from "./old-kernel.ts";
-import { findDevice } from "./remove.ts";
 import { CLEAN_ENV, DAEMON_ARGV0, selfCommand } from "./self.ts";
 import type { DeviceLock, Store } from "./store.ts";
 
@@ -79,7 +79,7 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
       }
     }
     await daemon.process.exited;
-    if (job.verb === "add") await removeRemains(control, store, job);
+    if (job.verb === "add") await removeRemains(options, job);
     if (interrupt.signal !== undefined) throw interrupt.error;
     throw failure(report, job, daemon);
   } finally {
@@ -94,10 +94,8 @@ function startMs(timeoutMs: number): number {
 }
 
 /** The daemon neither serves nor fails: what `add` has begun is taken back, a recovery is left to it. */
-async function silentError(
-  daemon: Bun.Subprocess,
-  { job, store, control }: LaunchOptions,
-): Promise<UblkError> {
+async function silentError(daemon: Bun.Subprocess, options: LaunchOptions): Promise<UblkError> {
+  const { job } = options;
   const what = `The server process, pid ${daemon.pid}, does not say whether it serves`;
   if (job.verb === "recover") {
     const hint = `it may still come; see its log, or kill it (kill -9 ${daemon.pid}) and recover again`;
@@ -105,7 +103,7 @@ async function silentError(
   }
   daemon.kill("SIGKILL");
   await within(cleanUpMs(job.timeoutMs), daemon.exited);
-  await removeRemains(control, store, job);
+  await removeRemains(options, job);
   return new UblkError(`${what}: it was killed, and nothing is left of it`, {
     exitCode: EXIT.timedOut,
     hint: "a target that takes long to open needs a longer --timeout",
@@ -116,8 +114,9 @@ async function silentError(
 async function isReadable(
   id: number,
   daemon: Bun.Subprocess,
-  { job, store, control, interrupt }: LaunchOptions,
+  options: LaunchOptions,
 ): Promise<boolean> {
+  const { job, interrupt } = options;
   try {
     const isNew = job.verb === "add";
     return await firstRead(id, { timeoutMs: job.timeoutMs, interrupt, daemon, isNew });
@@ -125,7 +124,7 @@ async function isReadable(
     if (job.verb === "add") {
       daemon.kill("SIGKILL");
       await daemon.exited;
-      await removeRemains(control, store, job);
+      await removeRemains(options, job);
     }
     throw error;
   }
@@ -258,16 +257,18 @@ export class Reports {
 
 /** A daemon that was killed in the middle of `add` leaves a half-made device: it is known by its identity. */
 async function removeRemains(
-  control: Control,
-  store: Store,
+  { control, store, lock }: LaunchOptions,
   { record, timeoutMs, liburing }: Pick<AddJob, "record" | "timeoutMs" | "liburing">,
 ): Promise<void> {
-  const options = { timeoutMs: cleanUpMs(timeoutMs), liburing };
+  const options = { control, timeoutMs: cleanUpMs(timeoutMs), liburing };
   for (const id of deviceIds()) {
     const info = await findDevice(control, id);
     if (info === undefined || identityText(info.identity) !== record.identity) continue;
-    await sendByHelper("stop", id, options);
-    await sendByHelper("del", id, options);
+    // Where the kernel has chosen the id, its lock died with the daemon.
+    using own = lock === undefined ? await store.lockSoon(id, "add", options.timeoutMs) : undefined;
+    void own;
+    await sendByHelper("stop", info, options);
+    await sendByHelper("del", info, options);
     store.remove(id);
     store.events.add("deleted", { id, target: record.target });
   }

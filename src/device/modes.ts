@@ -67,10 +67,13 @@ export function modeOf(flags: bigint): Mode {
 /** Whether a device of these flags is served by batch commands. */
 export const isBatch = (flags: bigint): boolean => (flags & UBLK_F.BATCH_IO) !== 0n;
 
+/** Whether a device of these flags can be served in the mode. */
+export const isModeGranted = (mode: Mode, granted: bigint): boolean =>
+  (MODES[mode].flags & ~granted) === 0n;
+
 /** What ADD_DEV granted must hold what the mode needs: the kernel clears unknown bits silently. */
 export function checkModeGranted(mode: Mode, granted: bigint): void {
-  const { flags, since } = MODES[mode];
-  if ((flags & ~granted) !== 0n) throw unsupportedMode(mode, since);
+  if (!isModeGranted(mode, granted)) throw unsupportedMode(mode, MODES[mode].since);
 }
 
 function unsupportedMode(mode: Mode, since: string): UblkError {

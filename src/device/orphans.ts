@@ -2,9 +2,9 @@
 
 import type { DeviceStateName, DevInfo } from "../control/commands/dev-info.ts";
 import type { Control } from "../control/control.ts";
+import { findDevice } from "./find-device.ts";
 import { isOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
-import { findDevice } from "./remove.ts";
 import { isResting } from "./resting.ts";
 import type { DeviceRecord, Store } from "./store.ts";
 

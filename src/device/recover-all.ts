@@ -4,11 +4,11 @@
 import type { Control } from "../control/control.ts";
 import { EXIT, type ExitCode } from "../errors.ts";
 import { deviceIds } from "./disk.ts";
+import { findDevice } from "./find-device.ts";
 import { isMadeByUs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
 import { standingOf } from "./orphans.ts";
 import { recoverByChild } from "./recover-child.ts";
-import { findDevice } from "./remove.ts";
 import type { Store } from "./store.ts";
 
 /** Each costs two processes while it lasts. */

@@ -3,8 +3,9 @@
 import { EXIT, type ExitCode, UblkError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceIds } from "./disk.ts";
+import { findDevice } from "./find-device.ts";
 import { isOurs } from "./identity.ts";
-import { deleteDevice, type DeleteOptions, findDevice } from "./remove.ts";
+import { deleteDevice, type DeleteOptions } from "./remove.ts";
 
 /** What became of one device, as `del --all --json` prints it. */
 export interface Deletion {

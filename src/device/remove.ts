@@ -8,6 +8,7 @@ import { ERRNO } from "../ffi/errno.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
 import { targets } from "../targets/index.ts";
 import { diskPath } from "./disk.ts";
+import { findDevice } from "./find-device.ts";
 import { sendByHelper } from "./helper.ts";
 import { diskHolders } from "./holders.ts";
 import { assertOurs, isOurs } from "./identity.ts";
@@ -29,25 +30,15 @@ export interface RemoveOptions {
   readonly liburing: string;
 }
 
-/** The device's info, or undefined when the kernel has no such device. */
-export async function findDevice(control: Control, id: number): Promise<DevInfo | undefined> {
-  try {
-    return await control.run(getDevInfo, id, undefined);
-  } catch (error) {
-    if (error instanceof KernelError && error.errno === ERRNO.ENODEV) return undefined;
-    throw error;
-  }
-}
-
 /** Removes the disk; the device stays, DEAD. Throws with exit 5 naming who has it open. */
 export async function stopDisk(info: DevInfo, options: RemoveOptions): Promise<void> {
   const { control, force } = options;
-  if (force || info.state === "DEAD") return sendByHelper("stop", info.id, options);
+  if (force || info.state === "DEAD") return sendByHelper("stop", info, options);
   const canTry = (control.features & UBLK_F.SAFE_STOP_DEV) !== 0n;
   // Without TRY_STOP_DEV the kernel cannot be asked for ordinary openers: /proc must tell.
   if (!canTry && diskHolders(info.id).length > 0) throw openError(info.id);
   try {
-    await sendByHelper(canTry ? "try-stop" : "stop-unused", info.id, options);
+    await sendByHelper(canTry ? "try-stop" : "stop-unused", info, options);
   } catch (error) {
     if (error instanceof KernelError && error.errno === ERRNO.EBUSY) throw openError(info.id);
     throw error;
@@ -56,17 +47,24 @@ export async function stopDisk(info: DevInfo, options: RemoveOptions): Promise<v
 
 /** `stop`: returns false when it was stopped already. */
 export async function stopDevice(id: number, options: RemoveOptions): Promise<boolean> {
+  const pid = await stopLocked(id, options);
+  if (pid === undefined) return false;
+  await daemonEnded(pid);
+  return true;
+}
+
+/** Who has served it, or undefined when it was stopped already. */
+async function stopLocked(id: number, options: RemoveOptions): Promise<number | undefined> {
   using lock = options.store.lock(id, "stop");
   void lock;
   const info = await checkedDevice(id, options);
-  if (info.state === "DEAD") return false;
+  if (info.state === "DEAD") return undefined;
   const pid = serverPid(info);
   await stopDisk(info, options);
   await standbysEnded(id, options.store);
   const target = options.store.loadIfUsable(id)?.target ?? null;
   options.store.events.add("stopped", { id, target, pid: pid > 0 ? pid : null });
-  await daemonEnded(pid);
-  return true;
+  return pid;
 }
 
 export interface DeleteOptions extends RemoveOptions {
@@ -76,8 +74,15 @@ export interface DeleteOptions extends RemoveOptions {
 
 /** `del`: stops the disk, deletes the device, forgets its record. */
 export async function deleteDevice(id: number, options: DeleteOptions): Promise<void> {
+  options.store.prepare();
+  const pid = await deleteLocked(id, options);
+  // Without the lock: a daemon that was told to remove its disk wants it, too.
+  if (options.async !== true) await daemonEnded(pid);
+}
+
+/** Who has served it; -1: nobody. */
+async function deleteLocked(id: number, options: DeleteOptions): Promise<number> {
   const { control, store } = options;
-  store.prepare();
   using lock = store.lock(id, "del");
   void lock;
   const record = loadIfUsable(options, id);
@@ -85,10 +90,14 @@ export async function deleteDevice(id: number, options: DeleteOptions): Promise<
   if (info === undefined) {
     if (record !== undefined) {
       await forget(record, options);
-      return store.events.add("deleted", { id, target: record.target });
+      store.events.add("deleted", { id, target: record.target });
+      return -1;
     }
     // A record that cannot be read, of a device that is not there: only --force comes here with one.
-    if (options.force && store.has(id)) return store.remove(id);
+    if (options.force && store.has(id)) {
+      store.remove(id);
+      return -1;
+    }
   }
   const checked = await checkedDevice(id, options);
   const isOpen = options.force && diskHolders(id).length > 0;
@@ -96,10 +105,10 @@ export async function deleteDevice(id: number, options: DeleteOptions): Promise<
   const pid = serverPid(checked);
   await stopDisk(checked, options);
   await deleteStopped(id, options, { mustNotWait });
-  if (options.async !== true) await daemonEnded(pid);
+  return pid;
 }
 
-/** The second half of `del`: the disk is gone, STOP has returned 0. */
+/** The second half of `del`, for whoever has the lock: the disk is gone, STOP has returned 0. */
 export async function deleteStopped(
   id: number,
   options: RemoveOptions,
@@ -116,7 +125,7 @@ export async function deleteStopped(
   }
   await standbysEnded(id, store);
   // DEL_DEV would wait until whoever has the disk open closes it, and only then free the id.
-  await sendByHelper(mustNotWait ? "del-async" : "del", id, options);
+  await sendByHelper(mustNotWait ? "del-async" : "del", info, options);
   // The record of an earlier device may speak of what somebody still needs.
   const isRecorded = isOurs(record, info);
   if (isRecorded) await forget(record, options);

@@ -7,9 +7,9 @@ import type { DevInfo } from "../control/commands/dev-info.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import { within } from "./deadline.ts";
+import { findDevice } from "./find-device.ts";
 import { serverPid } from "./inspect.ts";
 import { peek } from "./processes.ts";
-import { findDevice } from "./remove.ts";
 import type { Store } from "./store.ts";
 
 /** As people write them, with what must hold of the device. */

@@ -8,7 +8,8 @@ import { log, logAsDaemon } from "../log.ts";
 import { isOwnCode } from "./code.ts";
 import { within } from "./deadline.ts";
 import { EventReader, EVENTS_FILE } from "./events.ts";
-import { sendByHelper } from "./helper.ts";
+import { sendByHelper, type SendOptions } from "./helper.ts";
+import { deviceOf } from "./identity.ts";
 import { type GiveUp, Keeper, type KeeperOptions } from "./keeper.ts";
 import { notifyManager } from "./notify.ts";
 import { type Standing, standingOf } from "./orphans.ts";
@@ -188,7 +189,7 @@ class Watcher implements Disposable {
         if (record === undefined || isOwnCode(record)) standby?.drop();
         else standby?.keep(record);
       },
-      fail: (how) => failIo(id, how, { store, timeoutMs, liburing, look }),
+      fail: (how) => failIo(id, how, { control, store, timeoutMs, liburing, look }),
       onChange: () => this.#tellStatus(),
     };
   }
@@ -218,9 +219,9 @@ async function takeOver(
 async function failIo(
   id: number,
   how: GiveUp,
-  { store, timeoutMs, liburing, look }: FailOptions,
+  { store, look, ...options }: FailOptions,
 ): Promise<void> {
-  using lock = await store.lockSoon(id, "watch", timeoutMs);
+  using lock = await store.lockSoon(id, "watch", options.timeoutMs);
   void lock;
   const standing = await look();
   if (standing.kind === "gone" || standing.kind === "served" || standing.state === "DEAD") return;
@@ -228,14 +229,12 @@ async function failIo(
   if (isResting(store, standing.record)) return;
   // All I/O fails there already, and the disk can still be recovered.
   if (how === "fail" && standing.state === "FAIL_IO") return;
-  await sendByHelper("stop", id, { timeoutMs, liburing });
+  await sendByHelper("stop", deviceOf(standing.record), options);
   store.events.add("stopped", { id, target: standing.record.target });
   log.info(`device ${id} is stopped: its waiting I/O has failed`);
 }
 
-interface FailOptions {
+interface FailOptions extends SendOptions {
   readonly store: Store;
-  readonly timeoutMs: number;
-  readonly liburing: string;
   readonly look: () => Promise<Standing>;
 }

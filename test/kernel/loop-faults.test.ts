@@ -49,6 +49,12 @@ test("a backing that shrinks under a live disk: EIO where it ends, said once, th
   expect(await device.serverPid()).toBe(pid);
   expect(log(device).match(/has shrunk/g)).toHaveLength(1);
   expect((await device.report()).state).toBe("LIVE");
+  // No successor could serve that, so nobody lets go of it.
+  const upgrade = await ublk("upgrade", String(device.id));
+  expect(upgrade.stderr).toMatch(/size in sectors/);
+  expect(upgrade.exitCode).toBe(1);
+  expect(await device.serverPid()).toBe(pid);
+  expect((await dd(device.path, 0)).exitCode).toBe(0);
 });
 
 test("no space left below: ENOSPC at the application, the disk serves on", async () => {

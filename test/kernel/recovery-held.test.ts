@@ -4,28 +4,14 @@
 import { afterEach, expect, test } from "bun:test";
 
 import { daemonPids, killNow, readBlock, recordText, startUblk } from "../support/crash.ts";
-import { leftovers, repository, TestDevice, ublk, until } from "../support/program.ts";
+import { holdCharDevice } from "../support/hold.ts";
+import { leftovers, TestDevice, ublk, until } from "../support/program.ts";
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
-/** A process with a copy of the server's descriptor; `release` ends it. */
-async function holdCharDevice(device: TestDevice) {
-  const words = [`${repository}/test/support/keep-fd.ts`, String(await device.serverPid())];
-  const child = Bun.spawn([process.execPath, ...words, `/dev/ublkc${device.id}`], {
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  const { value } = await child.stdout.getReader().read();
-  expect(Buffer.from(value ?? []).toString()).toBe("held\n");
-  const release = async () => {
-    child.kill("SIGKILL");
-    await child.exited;
-  };
-  return { pid: child.pid, release, [Symbol.asyncDispose]: release };
-}
-
 test("recover waits for whoever holds the device, names it, ends with 5, works afterwards", async () => {
   await using device = await TestDevice.add("null", "-n0", "-q2");
-  await using holder = await holdCharDevice(device);
+  await using holder = await holdCharDevice(await device.serverPid(), device.id);
   const record = recordText(0);
   killNow(0);
   const held = new RegExp(`/dev/ublkc0 is held by pid ${holder.pid} \\(bun[.\\w]*\\)`);
@@ -52,7 +38,7 @@ test("recover waits for whoever holds the device, names it, ends with 5, works a
 
 test("what a waiting recover leaves when it is interrupted, or its launcher killed", async () => {
   await using device = await TestDevice.add("null", "-n0");
-  await using holder = await holdCharDevice(device);
+  await using holder = await holdCharDevice(await device.serverPid(), device.id);
   killNow(0);
   await using interrupted = startUblk("recover", "0");
   await until("the note", () => interrupted.stderr().includes("waiting"));

@@ -11,10 +11,11 @@ export default defineCommand({
     verb: { type: "positional", required: true },
     id: { type: "positional", required: true },
     liburing: { type: "positional", required: false },
+    identity: { type: "positional", required: false },
   },
   run: async ({ args }) => {
-    const { verb, id, liburing } = args;
+    const { verb, id, liburing, identity = "" } = args;
     using session = await openSession({ timeout: "30s", "run-dir": "/", liburing });
-    await sendTrapped(session.control, verb, Number(id));
+    await sendTrapped(session.control, verb, Number(id), identity);
   },
 });

@@ -6,9 +6,9 @@ import { resolve } from "node:path";
 import { defineCommand } from "citty";
 
 import { deviceIds } from "../../device/disk.ts";
+import { findDevice } from "../../device/find-device.ts";
 import { isOurs } from "../../device/identity.ts";
 import { serverPid } from "../../device/inspect.ts";
-import { findDevice } from "../../device/remove.ts";
 import { type Upgraded, upgradeDevice } from "../../device/upgrade.ts";
 import { messageOf, UblkError, UsageError } from "../../errors.ts";
 import { log } from "../../log.ts";
