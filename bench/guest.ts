@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 
 import { messageOf } from "../src/errors.ts";
 import { type Cell, nameOf, type Setup } from "./matrix.ts";
-import { rssOf, sample, switchesOf, warm } from "./measure.ts";
+import { rssOf, sample, wakeUps, warm } from "./measure.ts";
 import type { Figure, Plan } from "./plan.ts";
 import {
   makeRamDisks,
@@ -65,10 +65,9 @@ async function starts(): Promise<void> {
 async function idling(): Promise<void> {
   const servers = [ours(NULL), theirs(NULL, plan.kublk)];
   await Bun.sleep(IDLE_SETTLE_MS);
-  const before = servers.map(({ pid }) => switchesOf(pid));
-  await Bun.sleep(IDLE_MS);
+  const found = await Promise.all(servers.map(({ pid }) => wakeUps(pid, IDLE_MS)));
   servers.forEach(({ name, pid, stop }, i) => {
-    const wakeUpsPerSecond = ((switchesOf(pid) - before[i]!) / IDLE_MS) * 1000;
+    const wakeUpsPerSecond = found[i]!;
     tell({ kind: "idle", server: name as "kublk", rssBytes: rssOf(pid), wakeUpsPerSecond });
     stop();
   });

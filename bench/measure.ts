@@ -14,6 +14,8 @@ const WARM_IOS = { "ublk-bun": 60_000, kublk: 6000 } as const;
 export type Load = Pick<Cell, "block" | "direction" | "queues"> & { readonly depth: number };
 
 interface Spent {
+  /** Of the thread. */
+  readonly name: string;
   readonly cpuNs: number;
   /** Clock ticks. */
   readonly user: number;
@@ -21,24 +23,49 @@ interface Spent {
   readonly switches: number;
 }
 
-/** What all threads of a process have had so far. */
-function spentBy(pid: number): Spent {
-  let [cpuNs, user, system, switches] = [0, 0, 0, 0];
-  for (const tid of pid === 0 ? [] : readdirSync(`/proc/${pid}/task`)) {
-    const folder = `/proc/${pid}/task/${tid}`;
-    cpuNs += Number(readFileSync(`${folder}/schedstat`, "utf8").split(" ")[0]);
-    const fields = readFileSync(`${folder}/stat`, "utf8")
-      .replace(/^.*\) /s, "")
-      .split(" ");
-    user += Number(fields[11]);
-    system += Number(fields[12]);
-    const status = readFileSync(`${folder}/status`, "utf8");
-    for (const [, count] of status.matchAll(/ctxt_switches:\s+(\d+)/g)) switches += Number(count);
-  }
-  return { cpuNs, user, system, switches };
+/** What each thread of a process has had so far. */
+function spentBy(pid: number): Map<string, Spent> {
+  const threads = pid === 0 ? [] : readdirSync(`/proc/${pid}/task`);
+  return new Map(threads.map((tid) => [tid, spentByThread(`/proc/${pid}/task/${tid}`)]));
 }
 
-export const switchesOf = (pid: number): number => spentBy(pid).switches;
+function spentByThread(folder: string): Spent {
+  const cpuNs = Number(readFileSync(`${folder}/schedstat`, "utf8").split(" ")[0]);
+  const fields = readFileSync(`${folder}/stat`, "utf8")
+    .replace(/^.*\) /s, "")
+    .split(" ");
+  const status = readFileSync(`${folder}/status`, "utf8");
+  const name = /^Name:\s+(.*)$/m.exec(status)![1]!;
+  const counts = [...status.matchAll(/ctxt_switches:\s+(\d+)/g)];
+  const switches = counts.reduce((sum, [, count]) => sum + Number(count), 0);
+  return { name, cpuNs, user: Number(fields[11]), system: Number(fields[12]), switches };
+}
+
+/** Since `before`; a thread that has ended meanwhile has taken its share along. */
+function since(before: ReadonlyMap<string, Spent>, pid: number): readonly Spent[] {
+  return [...spentBy(pid)].map(([tid, { name, ...now }]) => {
+    const then = before.get(tid);
+    if (then === undefined) return { name, ...now };
+    return {
+      name,
+      cpuNs: now.cpuNs - then.cpuNs,
+      user: now.user - then.user,
+      system: now.system - then.system,
+      switches: now.switches - then.switches,
+    };
+  });
+}
+
+/** How often each thread of a process wakes up by itself in `ms`, a second; threads that do not are left out. */
+export async function wakeUps(pid: number, ms: number): Promise<Readonly<Record<string, number>>> {
+  const before = spentBy(pid);
+  await Bun.sleep(ms);
+  const found: Record<string, number> = {};
+  for (const { name, switches } of since(before, pid)) {
+    if (switches > 0) found[name] = (found[name] ?? 0) + (switches / ms) * 1000;
+  }
+  return found;
+}
 
 export function rssOf(pid: number): number {
   if (pid === 0) return 0;
@@ -76,19 +103,21 @@ export function measure(
 ): Measures {
   const before = spentBy(pid);
   const job = fio(path, cell, ...words);
-  const after = spentBy(pid);
+  const spent = since(before, pid);
+  const sum = (what: Exclude<keyof Spent, "name">) =>
+    spent.reduce((all, thread) => all + thread[what], 0);
   const main = cell.direction === "write" ? job.write : job.read;
   const ios = job.read.total_ios + job.write.total_ios;
-  const [user, system] = [after.user - before.user, after.system - before.system];
+  const [user, system] = [sum("user"), sum("system")];
   const us = (percentile: string) => main.clat_ns.percentile[percentile] / 1000;
   return {
     iops: job.read.iops + job.write.iops,
     p50Us: us("50.000000"),
     p99Us: us("99.000000"),
     p999Us: us("99.900000"),
-    cpuNsPerIo: (after.cpuNs - before.cpuNs) / ios,
+    cpuNsPerIo: sum("cpuNs") / ios,
     userShare: user + system === 0 ? 0 : user / (user + system),
-    switchesPerIo: (after.switches - before.switches) / ios,
+    switchesPerIo: sum("switches") / ios,
     rssBytes: rssOf(pid),
   };
 }

@@ -50,7 +50,8 @@ export interface Idle {
   readonly kind: "idle";
   readonly server: "ublk-bun" | "kublk";
   readonly rssBytes: number;
-  readonly wakeUpsPerSecond: number;
+  /** By thread; those that do not wake up are left out. */
+  readonly wakeUpsPerSecond: Readonly<Record<string, number>>;
 }
 
 export type Figure = Sample | Start | Idle;

@@ -1,4 +1,4 @@
-// A Worker whose ring goes round without an end; counts the rounds in the memory that it is given.
+// A Worker whose ring goes round without an end; keeps account of it in the memory that it is given.
 
 import { prepNop } from "../../src/ring/ops.ts";
 import { openRing } from "../ring/support.ts";
@@ -8,15 +8,19 @@ declare const self: Worker & {
 };
 
 self.onmessage = ({ data }) => {
-  const served = new Int32Array(data);
+  const seen = new Int32Array(data);
   const ring = openRing();
   ring.registerRingFd();
   const ignore = () => {};
   postMessage("ready");
-  for (;;) {
+  for (let last = performance.now(); ;) {
     prepNop(ring.sqes, ring.sqe());
     ring.submitAndWait(1);
     ring.reap(ignore);
-    Atomics.add(served, 0, 1);
+    Atomics.add(seen, 0, 1);
+    const now = performance.now();
+    const gapUs = Math.round((now - last) * 1000);
+    if (gapUs > Atomics.load(seen, 1)) Atomics.store(seen, 1, gapUs);
+    last = now;
   }
 };
