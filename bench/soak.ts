@@ -1,8 +1,12 @@
-// Ten minutes at full load: memory stays, nothing but the queues' threads works, no request fails.
+// Ten minutes at full load: memory stays, nothing is collected, no request fails.
 //
-//   bun bench/soak.ts [--kernel 6.12|7.3] [--minutes N]      boots a guest, prints a table
+//   bun bench/soak.ts [--kernel 6.12|7.3] [--minutes N] [--batch]      boots a guest, prints a table
+//
+// The disk is handed over, by `upgrade`, to a server that tells its log of every collection (BUN_JSC_logGC):
+// the environment of a server is clean otherwise. Ends with 1 when one of the three does not hold.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 import { runGuest } from "../test/support/guest/guest.ts";
@@ -14,21 +18,26 @@ const { values, positionals } = parseArgs({
   options: {
     kernel: { type: "string", default: "7.3" },
     minutes: { type: "string", default: "10" },
+    batch: { type: "boolean", default: false },
   },
   allowPositionals: true,
 });
 const minutes = Number(values.minutes);
 const OURS = "dist/ublk-bun";
+const LOG = "/run/ublk-bun/0.log";
+const TELLING = "/tmp/ublk-bun-telling";
 /** JavaScript is compiled, memory of the start given back. */
 const SETTLE_MS = 60_000;
 const LOOK_MS = 5000;
+/** Of the first look. */
+const RSS_GROWN_MAX = 0.05;
 
 async function outside(): Promise<number> {
   const kernel = KERNELS.find((name) => name === values.kernel);
   if (kernel === undefined) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
   const { exitCode } = await runGuest({
     kernel,
-    command: `node_modules/.bin/bun bench/soak.ts --minutes ${minutes} inside`,
+    command: `node_modules/.bin/bun bench/soak.ts --minutes ${minutes} ${values.batch ? "--batch" : ""} inside`,
     timeoutMs: (minutes + 5) * 60_000,
     onOutput: (text) => process.stdout.write(text),
   });
@@ -47,8 +56,21 @@ function runsOf(pid: number): Map<string, number> {
   return runs;
 }
 
+/** Lines of the log that tell of a collection; every thread's engine says so by itself. */
+const collections = () => readFileSync(LOG, "utf8").split("[GC<").length - 1;
+
+/** Pid of a server of disk 0 that tells of its collections. */
+function serve(): number {
+  writeFileSync(TELLING, `#!/bin/sh\nBUN_JSC_logGC=1 exec ${resolve(OURS)} "$@"\n`);
+  chmodSync(TELLING, 0o755);
+  const mode = values.batch ? ["--batch"] : [];
+  sh(OURS, "add", "null", "-n0", "-q2", "-d128", ...mode);
+  const told = sh(OURS, "upgrade", "0", "--json", "--binary", TELLING);
+  return (JSON.parse(told) as { serverPid: number }).serverPid;
+}
+
 async function inside(): Promise<number> {
-  const pid = Number(/daemon pid (\d+)/.exec(sh(OURS, "add", "null", "-n0", "-q2", "-d128"))?.[1]);
+  const pid = serve();
   const fio = Bun.spawn(
     `fio --name=soak --filename=/dev/ublkb0 --direct=1 --ioengine=libaio --size=64m --rw=randrw --bs=4k
       --iodepth=128 --numjobs=2 --cpus_allowed=0,1 --cpus_allowed_policy=split --thread --group_reporting
@@ -58,6 +80,8 @@ async function inside(): Promise<number> {
   const output = new Response(fio.stdout).text();
   await Bun.sleep(SETTLE_MS);
   const before = runsOf(pid);
+  // Those of the start have been told: the log of a server that tells nothing would show none, too.
+  const collectedBefore = collections();
   let after = before;
   const rss: number[] = [];
   while (fio.exitCode === null) {
@@ -65,13 +89,14 @@ async function inside(): Promise<number> {
     after = runsOf(pid);
     await Bun.sleep(LOOK_MS);
   }
+  const collected = collections() - collectedBefore;
   const text = await output;
   const [job] = JSON.parse(text.slice(text.indexOf("{"))).jobs;
   sh(OURS, "del", "0");
   const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
   const threads = [...after].map(([name, count]) => `${name} ${count - (before.get(name) ?? 0)}`);
   console.log(`
-Linux ${readFileSync("/proc/sys/kernel/osrelease", "utf8").trim()}, null, 2 queues, depth 128, \
+Linux ${readFileSync("/proc/sys/kernel/osrelease", "utf8").trim()}, null${values.batch ? " --batch" : ""}, 2 queues, depth 128, \
 4k random reads and writes, ${minutes} minutes; memory and threads from the second minute on
 
 | what | measured |
@@ -79,8 +104,11 @@ Linux ${readFileSync("/proc/sys/kernel/osrelease", "utf8").trim()}, null, 2 queu
 | requests | ${((job.read.total_ios + job.write.total_ios) / 1e6).toFixed(2)} million |
 | errors | ${job.error} |
 | RSS, first, least, most, last | ${[rss[0]!, Math.min(...rss), Math.max(...rss), rss.at(-1)!].map(mb).join(", ")} MB |
+| collections: at the start, later | ${collectedBefore}, ${collected} |
 | times a thread was given a CPU | ${threads.join(", ")} |`);
-  return job.error === 0 && fio.exitCode === 0 ? 0 : 1;
+  const hasGrown = Math.max(...rss) > rss[0]! * (1 + RSS_GROWN_MAX);
+  const isCalm = collectedBefore > 0 && collected === 0;
+  return job.error === 0 && fio.exitCode === 0 && !hasGrown && isCalm ? 0 : 1;
 }
 
 process.exit(await (positionals.length === 0 ? outside() : inside()));
