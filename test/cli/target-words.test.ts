@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { resolve } from "node:path";
 
 import { addCommand } from "../../src/cli/commands/add.ts";
+import { checkCommand } from "../../src/cli/commands/check.ts";
 import { recoverCommand } from "../../src/cli/commands/recover.ts";
 import { targetByOption, targetByWord, targetNamed } from "../../src/cli/target-words.ts";
 
@@ -55,6 +56,23 @@ test("a filter's file is not taken for the target", () => {
   expect(args).toHaveProperty("param");
   expect(() => addCommand(words("--filter ./log.ts"))).toThrow("Which target?");
 });
+
+test.each([
+  "--seed 7 ./disk.ts",
+  "--param size=1MiB ./disk.ts",
+  "--param=size=1MiB ./disk.ts",
+  "--env KEY ./disk.ts",
+  "--io_timeout 5s ./disk.ts --json",
+  "--filter ./log.ts ./disk.ts",
+  "--filter cow=over",
+])("check %s: a file, or none", (line) => {
+  expect(checkCommand(words(line)).args).not.toHaveProperty("file");
+});
+
+test.each(["--filter cow=over loop -f x", "--seed 7 loop -f x", "-f ./x.ts loop --json"])(
+  "check %s: loop",
+  (line) => expect(checkCommand(words(line)).args).toHaveProperty("file"),
+);
 
 test("recover --target takes the target's options, and needs no size", () => {
   const args = recoverCommand(words("0 --target null")).args as Record<

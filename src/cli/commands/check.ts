@@ -17,7 +17,7 @@ import { type Target, valuesOf } from "../../target.ts";
 import { parseInteger, parseMilliseconds } from "../../units.ts";
 import { jsonArg } from "../args.ts";
 import { print, printJson } from "../output.ts";
-import { filterArg, targetNamed } from "../target-words.ts";
+import { filterArg, targetNamed, targetNames } from "../target-words.ts";
 
 const SEED_MAX = 2 ** 31 - 1;
 
@@ -52,9 +52,17 @@ const checkArgs = {
 
 type CheckArgs = ParsedArgs<typeof checkArgs>;
 
+/** An option of ours whose value is the next word. */
+function takesNext(word: string | undefined): boolean {
+  const name = /^--([^=]+)$/.exec(word ?? "")?.[1]?.replaceAll("_", "-");
+  return Object.entries(checkArgs).some(([own, { type }]) => own === name && type === "string");
+}
+
 /** The command for these words: with one of our own targets its options are the command's. */
 export function checkCommand(words: readonly string[]): CommandDef {
-  const named = words.find((word) => !word.startsWith("-"));
+  const plain = words.filter((word, i) => !word.startsWith("-") && !takesNext(words[i - 1]));
+  // Before one of our own the values of its options may stand.
+  const named = plain.find((word) => targetNames.includes(word)) ?? plain[0];
   const target = named === undefined || isFilePath(named) ? undefined : targetNamed(named);
   return defineCommand({
     meta: { name: "check", description: "Check that a target does what a disk must." },
@@ -107,6 +115,11 @@ async function readSubject(args: CheckArgs, target: Target | undefined): Promise
   if (target !== undefined) {
     if (args.param !== undefined) {
       throw new UsageError("--param is for a target's file", `see: ublk-bun help add`);
+    }
+    if (args.env !== undefined) {
+      const hint =
+        "a filter's file over one of our own targets is given no variables by `add` either";
+      throw new UsageError("--env is for a target's file", hint);
     }
     const spec = target.parse(args as never);
     const subject = { identity, filters, target: target.name, spec };
