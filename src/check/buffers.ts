@@ -29,6 +29,11 @@ export class RequestBuffer {
     this.view.fill(UNFILLED);
   }
 
+  /** It was transferred to somebody else: nothing of it is left here. */
+  get isGivenAway(): boolean {
+    return this.#memory.length === 0;
+  }
+
   /** The bytes around the view are as they were. */
   get isGuarded(): boolean {
     const { byteOffset, length } = this.view;
@@ -51,7 +56,9 @@ export class Answered {
 
   /** What is wrong, once; undefined: nothing. */
   problem(): string | undefined {
-    const at = this.#watched.findIndex(({ buffer }) => !isReused(buffer.view));
+    const at = this.#watched.findIndex(
+      ({ buffer }) => buffer.isGivenAway || !isReused(buffer.view),
+    );
     if (at < 0) return undefined;
     const [{ what }] = this.#watched.splice(at, 1) as [Watched];
     return `${what}: its buffer was changed after it was answered; it belongs to another request by then`;

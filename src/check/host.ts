@@ -122,6 +122,12 @@ class Host {
 
   #inspect(request: Request, buffer: RequestBuffer, done: unknown): void {
     const { length } = buffer.view;
+    if (buffer.isGivenAway) {
+      throw new Broken(
+        `${wordsOf(request)}: its buffer was given away (transferred to a Worker): ` +
+          "it is lent until the answer; send a copy",
+      );
+    }
     if (!buffer.isGuarded) {
       throw new Broken(
         `${wordsOf(request)}: the target wrote beyond its buffer; ` +

@@ -23,7 +23,9 @@ export class TagViews {
   view(tag: number, lengthBytes: number): Uint8Array {
     const last = this.last[tag];
     if (last !== undefined && last.length === lengthBytes) return last;
-    const whole = (this.whole[tag] ??= this.make(tag));
+    let whole = this.whole[tag];
+    // A target may have given its buffer away, to a Worker: that leaves an empty one here.
+    if (whole === undefined || whole.length === 0) whole = this.whole[tag] = this.make(tag);
     const view = whole.subarray(0, lengthBytes);
     this.last[tag] = view;
     return view;

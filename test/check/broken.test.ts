@@ -217,6 +217,16 @@ const BROKEN: readonly [string, Readonly<Record<string, string>>, string, string
     "its buffer was changed after it was answered",
   ],
   [
+    "a buffer that is given away",
+    {
+      before: "const { port1 } = new MessageChannel();",
+      write:
+        "writeSync(fd, from, 0, from.length, offset); port1.postMessage(from, [from.buffer as ArrayBuffer]);",
+    },
+    "writes the first block",
+    "its buffer was given away",
+  ],
+  [
     "a write that is done after its answer",
     {
       write:

@@ -99,6 +99,20 @@ test("functions that return at once are answered at once, with the whole length"
   expect(it.calls.settled).toBe(0);
 });
 
+test("a buffer that was given away is there again for the next request", () => {
+  const { port1 } = new MessageChannel();
+  const it = serve({
+    read: (_offset, into) => void into.fill(7),
+    write: (_offset, from) => port1.postMessage(from, [from.buffer as ArrayBuffer]),
+  });
+  it.fake.deliver(0, WRITE);
+  expect(it.answers()).toEqual([[0, BYTES]]);
+  it.fake.deliver(0, READ);
+  expect(it.answers()).toEqual([[0, BYTES]]);
+  expect(it.memory(0)[BYTES - 1]).toBe(7);
+  expect(it.said).toEqual([]);
+});
+
 test("promises are answered when they settle, in any order", async () => {
   const settlers: (() => void)[] = [];
   const it = serve({ read: () => new Promise<void>((resolve) => settlers.push(resolve)) });
