@@ -1,6 +1,6 @@
 // What a target's code is made of: its file and whatever that imports by a relative path.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, realpathSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 
 /** One file as `sha256sum` prints it: "HASH  /absolute/path". */
@@ -68,10 +68,12 @@ function relativeImports(path: string, text: string): string[] {
   }
 }
 
+/** As Bun does: beside what a link leads to, not beside the link. */
 function located(name: string, importer: string): string {
+  const folder = dirname(realpathSync(importer));
   try {
-    return Bun.resolveSync(name, dirname(importer));
+    return Bun.resolveSync(name, folder);
   } catch {
-    return resolve(dirname(importer), name);
+    return resolve(folder, name);
   }
 }

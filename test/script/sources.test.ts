@@ -1,7 +1,7 @@
 // What a target's code is made of.
 
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -38,4 +38,19 @@ test("differences name what has changed, come or gone", () => {
   file("a.ts", 'import "./b.ts";\nimport "./gone.ts";');
   const changed = ["a.ts", "b.ts", "c.ts", "gone.ts"].map((name) => join(folder, name));
   expect(differences(before, sourcesOf(a))).toEqual(changed);
+});
+
+test("the imports of a link lie beside what it leads to", async () => {
+  mkdirSync(join(folder, "real"));
+  const part = file("real/part.ts", "export const part = 1;");
+  const real = file("real/disk.ts", 'import { part } from "./part.ts";\nexport default part;');
+  file("part.ts", "export const part = 2;");
+  const link = join(folder, "disk.ts");
+  symlinkSync(real, link);
+  const module = (await import(link)) as { readonly default: number };
+  expect(module.default).toBe(1);
+  expect(pathsOf(sourcesOf(link))).toEqual([link, part]);
+  const before = sourcesOf(link);
+  file("real/part.ts", "export const part = 3;");
+  expect(differences(before, sourcesOf(link))).toEqual([part]);
 });
