@@ -28,20 +28,24 @@ export default defineTarget({
     const folder = join(cache, name);
     mkdirSync(folder, { recursive: true });
 
+    const sizeOf = (chunk: number) => Math.min(CHUNK, length - chunk * CHUNK);
     const fetchChunk = async (chunk: number): Promise<Uint8Array> => {
       const first = chunk * CHUNK;
-      const last = Math.min(first + CHUNK, length) - 1;
+      const last = first + sizeOf(chunk) - 1;
       const headers: Record<string, string> = { range: `bytes=${first}-${last}` };
       // A file that has changed is no longer this disk: the server then sends all of it, with 200.
       if (version !== "") headers["if-range"] = version;
       const answer = await fetch(url, { headers });
       if (answer.status !== 206) throw new BlockError("EIO", `${url}: status ${answer.status}`);
-      return answer.bytes();
+      const bytes = await answer.bytes();
+      if (bytes.length === sizeOf(chunk)) return bytes;
+      throw new Error(`${url}: ${bytes.length} bytes of ${sizeOf(chunk)} at ${first}`);
     };
     const load = async (chunk: number): Promise<Uint8Array> => {
       const path = join(folder, String(chunk));
       const kept = Bun.file(path);
-      if (await kept.exists()) return kept.bytes();
+      // A power failure may have left its name alone.
+      if (kept.size === sizeOf(chunk)) return kept.bytes();
       for (let tries = 1; ; tries++) {
         try {
           const bytes = await fetchChunk(chunk);

@@ -12,11 +12,16 @@ import {
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
+import type { TargetOptions } from "ublk-bun";
+
+import { loadTarget } from "../../src/script/load.ts";
+
 const top = resolve(import.meta.dir, "../..");
 const main = join(top, "src/main.ts");
 const image = crypto.getRandomValues(new Uint8Array(65_536 * 3 + 1000));
 let folder = "";
 let server: Bun.Server<undefined>;
+const asked = new Set<number>();
 
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "ublk-bun-examples-"));
@@ -27,6 +32,12 @@ beforeAll(() => {
       const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.get("range") ?? "");
       if (range === null) return new Response(image, { headers });
       const [from, to] = [Number(range[1]), Number(range[2]) + 1];
+      // Of what is asked for there for the first time, less than was asked.
+      const isShort = request.url.endsWith("/short") && !asked.has(from);
+      if (isShort) {
+        asked.add(from);
+        return new Response(image.slice(from, to - 512), { status: 206, headers });
+      }
       return new Response(image.slice(from, to), { status: 206, headers });
     },
   });
@@ -91,6 +102,25 @@ for (const name of examples) {
     expect(stdout).toMatch(/^\d+ checks passed$/m);
   }, 120_000);
 }
+
+test("http.ts: what the server or the cache has only a part of is fetched again", async () => {
+  const url = `${server.url}short`;
+  const cache = join(folder, "short");
+  const { options } = await loadTarget(join(top, "examples/http.ts"));
+  const context = { deviceId: -1, identity: "x", isNew: true, queueId: 0, queues: 1 };
+  const read = async () => {
+    const disk = await (options as TargetOptions<{}>).open({ url, cache } as never, context);
+    const into = new Uint8Array(disk.sizeBytes).fill(0xee);
+    await disk.read(0, into);
+    return Buffer.compare(into, image.subarray(0, disk.sizeBytes));
+  };
+  expect(await read()).toBe(0);
+  const [version] = readdirSync(cache);
+  for (const name of readdirSync(join(cache, version!))) {
+    truncateSync(join(cache, version!, name), 100);
+  }
+  expect(await read()).toBe(0);
+});
 
 test("our own targets pass", async () => {
   const disk = file("loop", 256 * 1024);
