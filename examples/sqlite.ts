@@ -1,4 +1,5 @@
-// A disk in a SQLite database: one row a block, one transaction from flush to flush.
+// A disk in a SQLite database: one row a block, one transaction from flush to flush. A crash of its server
+// takes back what was not flushed, from under a mounted file system too: unmount and check that after it.
 //
 //   ublk-bun add --target ./sqlite.ts --param path=/srv/disk.db --param size=1GiB
 import { Database } from "bun:sqlite";

@@ -83,7 +83,11 @@ declare module "ublk-bun" {
       from: Uint8Array,
       options: { readonly fua: boolean },
     ): MaybePromise<number | void>;
-    /** Every write that was answered before it is durable when it is answered. */
+    /**
+     * Every write that was answered before it is durable when it is answered. What is not flushed yet
+     * should outlive the process all the same, as what a file was given does: after a crash and
+     * `recover` nobody writes it again, and a file system that is mounted misses it.
+     */
     flush?(): MaybePromise<void>;
     /** The range may read as anything from now on. */
     discard?(offset: number, length: number): MaybePromise<void>;

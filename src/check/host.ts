@@ -134,7 +134,7 @@ class Host {
           "mind the view's byteOffset and length when you use its .buffer",
       );
     }
-    if (done === undefined || done === length) return;
+    if (done === undefined || done === null || done === length) return;
     throw new Broken(
       `${wordsOf(request)}: it returned ${String(done)}, not ${length} or nothing: ` +
         "a request is done as a whole, or fails",

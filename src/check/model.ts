@@ -34,6 +34,8 @@ export interface ModelOptions {
 }
 
 export class Model {
+  /** A crash has lost a write that was answered, as it may. */
+  hasLost = false;
   readonly #options: ModelOptions;
   readonly #versions: Version[] = [{ kind: "data", firstBlock: 0, blocks: 0, begin: -2, end: -1 }];
   readonly #blocks = new Map<number, Block>();
@@ -133,6 +135,8 @@ export class Model {
       block.now = [found];
       if (block.survivors.includes(found)) {
         const lost = block.survivors.filter((version) => version !== found);
+        const foundEnd = this.#versions[found]!.end;
+        this.hasLost ||= lost.some((version) => this.#versions[version]!.begin > foundEnd);
         block.kept = block.kept.filter((version) => !lost.includes(version));
         block.survivors = [];
       }

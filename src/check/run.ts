@@ -10,7 +10,7 @@ import { Failure } from "./instance.ts";
 export interface Result {
   readonly name: string;
   readonly outcome: "passed" | "failed" | "left out";
-  /** Why it failed or was left out; of the first, what disk it is. */
+  /** Why it failed or was left out; of the first, what disk it is; of others, what is worth knowing. */
   readonly detail?: string;
 }
 
@@ -61,8 +61,12 @@ async function runCheck(check: Check, bench: Bench, seed: number): Promise<Resul
   // Of its own, so that what one check uses does not change the next.
   bench.random = seeded(seed ^ Number(Bun.hash.crc32(check.name)));
   try {
-    await check.run(bench);
-    return { name: check.name, outcome: "passed" };
+    const note = await check.run(bench);
+    return {
+      name: check.name,
+      outcome: "passed",
+      ...(typeof note === "string" && { detail: note }),
+    };
   } catch (error) {
     return failed(check.name, error);
   }

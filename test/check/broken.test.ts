@@ -298,6 +298,9 @@ for (const [what, changed, name, words] of BROKEN) {
   }, 120_000);
 }
 
+const detailOf = (found: readonly Result[], name: string) =>
+  found.find((each) => each.name.startsWith(name))!.detail;
+
 test("the same target, right: every check passes", async () => {
   const found = await results(
     {},
@@ -305,6 +308,7 @@ test("the same target, right: every check passes", async () => {
   );
   expect(found.filter(({ outcome }) => outcome !== "passed")).toEqual([]);
   expect(found.length).toBe(checks.length + 2);
+  expect(detailOf(found, "what was flushed")).toBeUndefined();
 }, 120_000);
 
 test("a cache that is written at each flush is right, too", async () => {
@@ -319,5 +323,12 @@ test("a cache that is written at each flush is right, too", async () => {
     right,
     checks.map(({ name }) => name),
   );
+  expect(found.filter(({ outcome }) => outcome !== "passed")).toEqual([]);
+  expect(detailOf(found, "what was flushed")).toContain("what was not flushed was lost");
+}, 120_000);
+
+test("null is as good as nothing for an answer", async () => {
+  const read = "readSync(fd, into, 0, into.length, offset); return null as never;";
+  const found = await results({ read }, ["reads the same"]);
   expect(found.filter(({ outcome }) => outcome !== "passed")).toEqual([]);
 }, 120_000);
