@@ -2,10 +2,12 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -15,6 +17,7 @@ import { join, resolve } from "node:path";
 import type { TargetOptions } from "ublk-bun";
 
 import { loadTarget } from "../../src/script/load.ts";
+import { hello, ram, upper } from "../support/tutorial.ts";
 
 const top = resolve(import.meta.dir, "../..");
 const main = join(top, "src/main.ts");
@@ -122,11 +125,38 @@ test("http.ts: what the server or the cache has only a part of is fetched again"
   expect(await read()).toBe(0);
 });
 
-test("our own targets pass", async () => {
-  const disk = file("loop", 256 * 1024);
-  const { exitCode, stdout } = await ublk("check", "loop", "-f", disk);
-  expect(exitCode, stdout).toBe(0);
-}, 120_000);
+test("http.ts: a server that is away for a moment is asked again", async () => {
+  const fetch = server.fetch.bind(server);
+  const up = (port: number) => Bun.serve({ port, fetch: (request) => fetch(request) });
+  await using first = up(0);
+  const port = first.port!;
+  const { options } = await loadTarget(join(top, "examples/http.ts"));
+  const context = { deviceId: -1, identity: "x", isNew: true, queueId: 0, queues: 1 };
+  const params = { url: String(first.url), cache: join(folder, "away") } as never;
+  const disk = await (options as TargetOptions<{}>).open(params, context);
+  await first.stop(true);
+  const into = new Uint8Array(512);
+  const done = disk.read(0, into);
+  // The first try is refused; there are three more, in more than a second.
+  await Bun.sleep(50);
+  await using second = up(port);
+  await done;
+  expect(second.port).toBe(port);
+  expect(Buffer.compare(into, image.subarray(0, 512))).toBe(0);
+});
+
+const OWN: Readonly<Record<string, () => string[]>> = {
+  loop: () => ["-f", file("loop", 256 * 1024)],
+  mem: () => ["--size", "256KiB"],
+  stripe: () => ["a", "b", "c"].flatMap((name) => ["-f", file(name, 128 * 1024)]),
+};
+
+for (const [name, words] of Object.entries(OWN)) {
+  test(`our own ${name} passes`, async () => {
+    const { exitCode, stdout } = await ublk("check", name, ...words());
+    expect(exitCode, stdout).toBe(0);
+  }, 120_000);
+}
 
 test("what encrypt.ts writes is AES-256-XTS: IEEE 1619, vector 10", async () => {
   const { stdout, exitCode } = await run([process.execPath, "-e", VECTOR], top);
@@ -179,4 +209,22 @@ test("init writes a folder whose test passes, and none where there is something"
   ]);
   const types = await ublk("types");
   expect(types.stdout).toBe(readFileSync(join(place, "ublk-bun.d.ts"), "utf8"));
+}, 120_000);
+
+test("what init wrote, and what the tutorial adds, is of the right types; a wrong one is told", async () => {
+  const place = join(folder, "typed");
+  expect((await run([process.execPath, main, "init", place])).exitCode).toBe(0);
+  // As `npm install` would.
+  mkdirSync(join(place, "node_modules"));
+  symlinkSync(join(top, "node_modules/bun-types"), join(place, "node_modules/bun-types"));
+  for (const [name, text] of Object.entries({ hello, ram, upper })) {
+    writeFileSync(join(place, `${name}.ts`), text);
+  }
+  const checkTypes = () => run([process.execPath, "check", "--project", place], place);
+  const right = await checkTypes();
+  expect(right.exitCode, right.stdout + right.stderr).toBe(0);
+  writeFileSync(join(place, "ram.ts"), ram.replace("sizeBytes: size", "sizeBytes: String(size)"));
+  const wrong = await checkTypes();
+  expect(wrong.exitCode).not.toBe(0);
+  expect(wrong.stdout + wrong.stderr).toMatch(/ram\.ts.*sizeBytes|ram\.ts[^]*TS\d+/);
 }, 120_000);
