@@ -50,6 +50,7 @@ test("a backing that shrinks under a live disk: EIO where it ends, said once, th
   expect(log(device).match(/has shrunk/g)).toHaveLength(1);
   expect((await device.report()).state).toBe("LIVE");
   // No successor could serve that, so nobody lets go of it.
+  truncateSync(file, 2 * MIB);
   const upgrade = await ublk("upgrade", String(device.id));
   expect(upgrade.stderr).toMatch(/size in sectors/);
   expect(upgrade.exitCode).toBe(1);
