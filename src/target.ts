@@ -109,6 +109,11 @@ export interface QueueContext {
   own(sqe: number, tag: number, step: number): void;
   /** Ends the request, exactly once: its full length (0 where it has no data), or a negative errno. */
   complete(tag: number, result: number): void;
+  /**
+   * Hands the kernel at once what leaves with the end of the round otherwise: the tags fetched and the
+   * requests completed so far. For those who die next.
+   */
+  submit(): void;
   /** A line for the daemon's log: for what happens once, never per request. */
   note(text: string): void;
 }

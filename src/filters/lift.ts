@@ -193,6 +193,10 @@ class LiftedQueue implements QueueContext, Disposable {
     this.#start();
   }
 
+  submit(): void {
+    this.ring.submit();
+  }
+
   /** Sends the target a request; resolves when it has done all of it. */
   ask(
     op: number,

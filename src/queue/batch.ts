@@ -56,6 +56,9 @@ export class BatchQueue extends Queue {
   /** The elements under way: where they begin, how many the kernel has not taken yet. */
   private sentAt = 0;
   private sent = 0;
+  /** What the elements that are being filled become: a PREP until all tags are fetched. */
+  private operation = PREP;
+  private step: number = STEP.prep;
 
   constructor(options: BatchOptions) {
     super(options);
@@ -70,13 +73,7 @@ export class BatchQueue extends Queue {
   }
 
   override flush(): number {
-    if (this.sent === 0 && this.filled > 0) {
-      this.sentAt = this.half;
-      this.sent = this.filled;
-      this.half = this.memory.halfWords - this.half;
-      this.filled = 0;
-      this.send(COMMIT, STEP.commit);
-    }
+    if (this.sent === 0 && this.filled > 0) this.sendFilled();
     // Where nothing new need come any more, the confirmation is what is waited for.
     return this.sent > 0 && !this.draining && !this.ending ? 1 : 0;
   }
@@ -91,12 +88,10 @@ export class BatchQueue extends Queue {
       handler.fetching?.(tag);
       this.add(tag, 0);
     }
-    this.sentAt = 0;
-    this.sent = this.filled;
-    this.half = this.memory.halfWords;
-    this.filled = 0;
     // In this order: during a recovery a FETCH before it is refused.
-    this.send(PREP, STEP.prep);
+    if (this.filled > 0) this.sendFilled();
+    this.operation = COMMIT;
+    this.step = STEP.commit;
     this.fetch();
   }
 
@@ -135,7 +130,7 @@ export class BatchQueue extends Queue {
     // It has stopped at an element that it refuses. Sent first, that one brings its errno.
     if (taken === 0) return this.fail(-ERRNO.EIO);
     this.sentAt = (this.sentAt + taken * this.elementWords) | 0;
-    this.send(COMMIT, STEP.commit);
+    this.send();
   }
 
   private fail(result: number): void {
@@ -153,20 +148,29 @@ export class BatchQueue extends Queue {
     elements[at + 3] = this.addressHi[tag]!;
   }
 
+  /** The half that has been filled goes under way, the other one is filled next. */
+  private sendFilled(): void {
+    this.sentAt = this.half;
+    this.sent = this.filled;
+    this.half = this.memory.halfWords - this.half;
+    this.filled = 0;
+    this.send();
+  }
+
   /** Writes all 16 words of a PREP or COMMIT of the elements under way. */
-  private send(operation: number, step: number): void {
+  private send(): void {
     const at = this.ring.sqe();
     const sqes = this.ring.sqes;
     const address = this.memory.elementsAddress + this.sentAt * 4;
     sqes[at] = URING_CMD;
     sqes[at + 1] = this.charFile;
-    sqes[at + 2] = operation;
+    sqes[at + 2] = this.operation;
     sqes[at + 3] = 0;
     sqes[at + 4] = address | 0;
     sqes[at + 5] = (address / 4294967296) | 0;
     sqes[at + 6] = 0;
     sqes[at + 7] = 0;
-    sqes[at + 8] = step;
+    sqes[at + 8] = this.step;
     sqes[at + 9] = KIND.batch;
     sqes[at + 10] = 0;
     sqes[at + 11] = 0;

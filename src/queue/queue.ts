@@ -231,6 +231,11 @@ export class Queue implements QueueContext {
     this.commit(tag, this.buffers.end(tag, result));
   }
 
+  submit(): void {
+    this.flush();
+    this.ring.submit();
+  }
+
   protected fetchAll(handler: RingHandler): void {
     for (let tag = 0; tag < this.depth; tag++) {
       handler.fetching?.(tag);

@@ -63,7 +63,7 @@ export class FaultQueue implements RingHandler {
   /** kill -9 at the worst moment of a start: some tags are fetched, the others are not. */
   fetching(tag: number): void {
     if (tag !== 1 || !this.options.dieDuringFetch) return;
-    this.queue.ring.submit();
+    this.queue.submit();
     process.kill(process.pid, "SIGKILL");
   }
 
@@ -97,7 +97,7 @@ export class FaultQueue implements RingHandler {
     if (completed === undefined || Atomics.add(completed, 0, 1) + 1 !== this.options.dieAfter)
       return;
     // What is counted as completed is completed for the kernel too.
-    this.queue.ring.submit();
+    this.queue.submit();
     process.kill(process.pid, "SIGKILL");
   }
 

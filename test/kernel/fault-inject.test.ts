@@ -1,7 +1,7 @@
 // A disk that is slow, fails or dies on purpose, as an application sees it.
 
 import { afterEach, expect, test } from "bun:test";
-import { closeSync, constants, openSync, readSync } from "node:fs";
+import { closeSync, constants, openSync, readFileSync, readSync } from "node:fs";
 
 import { errnoName } from "../../src/ffi/errno.ts";
 import { median, readBlock, start, untilWaiting } from "../support/crash.ts";
@@ -91,6 +91,8 @@ test("--die-after N: its server is gone, its disk waits, the next server goes on
   // More than one server answers, less than two do.
   await using dd = start(...readBlocks(device.path, 700));
   await device.untilState("QUIESCED");
+  // What it counts as completed is completed for the kernel too.
+  expect(Number(readFileSync("/sys/block/ublkb0/stat", "utf8").trim().split(/\s+/)[0])).toBe(500);
   await untilWaiting(dd, device.path);
   await ublkOk("recover", "0", "--quiet");
   const { exitCode, stderr } = await dd.ended;

@@ -186,6 +186,34 @@ test("a queue that drains is drained once its answers are confirmed; it keeps wh
   expect(started).toEqual([0, 1]);
 });
 
+test("what is submitted at once: the tags fetched so far, then the answers given so far", () => {
+  const fake = new FakeBatch({ id: 3, depth: 4 });
+  const { queue } = fake;
+  queue.prime({
+    ...keep,
+    fetching: (tag) => {
+      if (tag === 1) queue.submit();
+    },
+  });
+  const [first, rest, fetch] = fake.commands();
+  expect([first!, rest!].map(({ elements }) => elements.map(({ tag }) => tag))).toEqual([
+    [0],
+    [1, 2, 3],
+  ]);
+  expect([first!, rest!, fetch!].map(({ operation }) => operation)).toEqual([
+    "prep",
+    "prep",
+    "fetch",
+  ]);
+  for (const prep of [first!, rest!]) fake.answer(prep);
+  fake.arrive(reads(2, 1));
+  queue.complete(2, 8192);
+  queue.complete(1, 8192);
+  queue.submit();
+  const [commit] = fake.commands();
+  expect(commit).toMatchObject({ operation: "commit", elements: [{ tag: 2 }, { tag: 1 }] });
+});
+
 test("in any order, with commits taken in part, each request is answered exactly once", () => {
   const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
   let state = seed;

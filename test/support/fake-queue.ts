@@ -62,6 +62,7 @@ export class FakeQueue {
         this.#taken.push(at);
         return at;
       },
+      submit: () => 0,
       registerBufferRing: ({ address }: { address: number }) => {
         this.bufferRing = address;
       },

@@ -58,7 +58,7 @@ export function dieInFetchWhenAsked(): void {
       fetching: (tag: number) => {
         handler.fetching?.(tag);
         if (++fetched <= this.depth / 2) return;
-        this.ring.submit();
+        this.submit();
         dieNow();
       },
     });
