@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { resolve } from "node:path";
 
+import { batchWords } from "../support/batch.ts";
 import { daemonPids, ddWords, readBlock, start, untilInFlight } from "../support/crash.ts";
 import {
   type DeviceReport,
@@ -64,7 +65,7 @@ test.each([
   ["loop", "busy with one round for 2000 ms"],
 ])("a Worker's %s ends the process, and the disk is recovered", async (fault, words) => {
   const options = faulty(fault, "-q", "2", "--recovery=queue", "--stall-timeout", "2s");
-  await using server = start(program, "add", "--foreground", ...options);
+  await using server = start(program, "add", "--foreground", ...options, ...batchWords);
   await using device = new TestDevice(0);
   await until("live", async () => (await ublk("list", "0")).stdout.includes("LIVE"));
   // With --recovery=queue, what the dead server had begun fails: here it would kill the next one.
@@ -82,7 +83,8 @@ test.each([
 ] as const)(
   "main's own failure on %s ends the process, and the disk is recovered",
   async (signal, words) => {
-    await runOk(...misbehave, "add", "-t", "null", "-n", "0", "-q", "2", "--quiet");
+    const add = ["add", "-t", "null", "-n", "0", "-q", "2", "--quiet", ...batchWords];
+    await runOk(...misbehave, ...add);
     await using device = new TestDevice(0);
     process.kill(await device.serverPid(), signal);
     await until("its server is gone", () => serverPids(0).length === 0);
@@ -113,7 +115,7 @@ test("a request that kills each server again and again fails with --recovery=rei
 
 test("a busy main thread and a blocked Worker do not stop the other queues", async () => {
   const target = faulty("loop", "-q", "2", "--stall-timeout=0", "--recovery=queue", "--quiet");
-  await runOk(...misbehave, "add", ...target);
+  await runOk(...misbehave, "add", ...target, ...batchWords);
   await using device = new TestDevice(0);
   const pid = await device.serverPid();
   process.kill(pid, "SIGURG");

@@ -12,6 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { isBatch } from "../support/batch.ts";
 import { changeRecord } from "../support/crash.ts";
 import { hasFeature, leftovers, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 
@@ -55,9 +56,10 @@ if (!canQuiesce) {
   });
 } else {
   test.each([
-    ["reissue", "-q1 -d1"],
-    ["queue", "-q2 -d128"],
-  ])(
+    ["reissue", isBatch ? "-q1 -d2" : "-q1 -d1"],
+    // With --batch requests would fail: batch.test.ts has that.
+    ...(isBatch ? [] : [["queue", "-q2 -d128"] as const]),
+  ] as const)(
     "--recovery=%s %s: verified I/O waits, goes on with recover, and none is lost",
     async (recovery, words) => {
       const file = join(folder, "disk");
@@ -76,7 +78,8 @@ if (!canQuiesce) {
         });
         expect(await device.report()).toMatchObject({ state: "QUIESCED", serverPid: null });
         expect(existsSync(`/proc/${serverPid}`), "its daemon is gone").toBeFalse();
-        expect(readFileSync("/run/ublk-bun/0.log", "utf8")).toContain("/dev/ublkb0 was quiesced");
+        const log = readFileSync("/run/ublk-bun/0.log", "utf8");
+        expect(log).toContain(isBatch ? "let go of /dev/ublkb0" : "/dev/ublkb0 was quiesced");
         if (round === 0) expect(await ublkOk("quiesce", "0")).toContain("had no server already");
         await ublkOk("recover", "0");
       }
@@ -93,6 +96,8 @@ if (!canQuiesce) {
   });
 
   test("a server that does not answer: 124 says what is in flight and how to go on", async () => {
+    // With --batch it goes on serving: batch.test.ts has that.
+    if (isBatch) return;
     await using device = await TestDevice.add(
       ..."fault_inject -n0 --size=1GiB --fault=swallow --fault-at=512MiB".split(" "),
     );

@@ -2,6 +2,7 @@
 
 import { afterEach, expect, test } from "bun:test";
 
+import { batchWords } from "../support/batch.ts";
 import { daemonPids, killNow, readBlock, startUblk } from "../support/crash.ts";
 import { amount } from "../support/long.ts";
 import { buildKublk } from "../support/peer.ts";
@@ -103,7 +104,7 @@ test("a server that dies while it fetches: forgiven by 7.3, not by 6.12", async 
   killNow(0);
   const words =
     "recover --foreground -n 0 -t fault_inject --die_during_fetch 1 -q 2 -d 128 -r 1 -i 1";
-  const died = await run([kublk, ...words.split(" ")]);
+  const died = await run([kublk, ...words.split(" "), ...batchWords]);
   expect(died.exitCode).not.toBe(0);
   await device.untilState("QUIESCED");
   expect((await device.report()).serverPid).toBeNull();

@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { copyFileSync, mkdtempSync, readFileSync, renameSync } from "node:fs";
 
+import { batchWords } from "../support/batch.ts";
 import {
   inFlight,
   killNow,
@@ -133,7 +134,8 @@ test("recover from another folder, after the shell has gone and the program was 
   const folder = mkdtempSync("/tmp/recovery-");
   const copy = `${folder}/ublk-bun`;
   copyFileSync(program, copy);
-  const shell = await run(["sh", "-c", "./ublk-bun add null -n0 --quiet & wait"], { cwd: folder });
+  const add = ["./ublk-bun add null -n0 --quiet", ...batchWords].join(" ");
+  const shell = await run(["sh", "-c", `${add} & wait`], { cwd: folder });
   await using device = new TestDevice(0);
   expect(shell).toMatchObject({ exitCode: 0, stderr: "" });
   copyFileSync(program, `${copy}.new`);

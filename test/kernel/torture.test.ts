@@ -3,6 +3,7 @@
 
 import { afterEach, expect, test } from "bun:test";
 
+import { batchWords } from "../support/batch.ts";
 import { leftovers, runOk, TestDevice } from "../support/program.ts";
 import { Scratch } from "../support/scratch.ts";
 import { sparseFile } from "../support/sparse-file.ts";
@@ -32,7 +33,7 @@ test("history: what is found after each crash can be explained by what was ackno
 
 test("history: a server that commits before it writes is found out", async () => {
   const file = sparseFile("/dev/shm/hasty", 8 * MIB);
-  await runOk(ODD_PROGRAM, "add", "hasty", "-n0", "-q1", "-f", file);
+  await runOk(ODD_PROGRAM, "add", "hasty", "-n0", "-q1", ...batchWords, "-f", file);
   await using device = new TestDevice(0);
   try {
     const deaths = DEATHS.slice(0, 1);

@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 
+import { isBatch } from "../support/batch.ts";
 import { keepBusy } from "../support/busy.ts";
 import { ddWords, inFlight, killNow, readBlock, recordText, start } from "../support/crash.ts";
 import {
@@ -107,6 +108,8 @@ test("a new program that dies at its moment: the old one serves again, no I/O is
 });
 
 test("--recovery=queue: with QUIESCE_DEV no request fails; without it, refused with 4", async () => {
+  // With --batch it is refused: batch.test.ts has that.
+  if (isBatch) return;
   await using device = await TestDevice.add("null", "-n0", "-q2", "--recovery=queue");
   const pid = await device.serverPid();
   if (!(await hasFeature("QUIESCE"))) {
@@ -157,13 +160,16 @@ test("--all: every served disk of ours, one after the other; a failure does not 
 });
 
 test("a queue whose every request is with the server: its death is noticed within seconds", async () => {
-  await using device = await TestDevice.add("fault_inject", "-n0", "-d1", "--fault=swallow");
+  const depth = isBatch ? 2 : 1;
+  const words = ["fault_inject", "-n0", `-d${depth}`, "--fault=swallow"];
+  await using device = await TestDevice.add(...words);
   await using stuck = start(...ddWords(device.path, 262_144));
-  await until("the stuck request", () => inFlight(0) === 1);
+  await using more = isBatch ? start(...ddWords(device.path, 262_144)) : undefined;
+  await until("the stuck requests", () => inFlight(0) === depth);
   const timeout = readFileSync("/sys/block/ublkb0/queue/io_timeout", "utf8").trim();
   expect(timeout).toBe((await hasFeature("QUIESCE")) ? "30000" : "1000");
   killNow(0);
   await until("QUIESCED", async () => (await device.report()).state === "QUIESCED", 15_000);
-  expect(stuck.running).toBeTrue();
+  for (const { running } of more ? [stuck, more] : [stuck]) expect(running).toBeTrue();
   await device[Symbol.asyncDispose]();
 });

@@ -5,6 +5,7 @@ import { resolve } from "node:path";
 
 import type { DeviceReport } from "../../src/device/inspect.ts";
 import { askFeatures, askReport } from "./ask.ts";
+import { withBatch } from "./batch.ts";
 import { freeze } from "./fragile.ts";
 
 export type { DeviceReport };
@@ -45,9 +46,9 @@ export async function run(command: readonly string[], options: RunOptions = {}):
   return { exitCode, stdout, stderr, milliseconds: performance.now() - began };
 }
 
-/** Runs `ublk-bun WORD…`. */
+/** Runs `ublk-bun WORD…`; see batch.ts. */
 export function ublk(...words: string[]): Promise<Outcome> {
-  return run([program, ...words]);
+  return run([program, ...withBatch(words)]);
 }
 
 /** Runs `ublk-bun WORD…`, which must succeed; returns what it printed. */

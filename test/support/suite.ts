@@ -1,8 +1,10 @@
 // `npm test`: static checks, unit tests, then the kernel tests in a guest of each kernel, side by side;
-// the kernel's own scripts in one more, as soon as one of the two has ended.
+// the kernel's own scripts, and what runs again with --batch, in more of them as soon as one has ended.
 // Ends with one line that counts them all. UBLK_LONG=1 is `npm run test:long`: see long.ts.
 //
-//   bun test/support/suite.ts [--only checks|unit|kernel] [--kernel 6.12|7.3] [FILE…]
+//   bun test/support/suite.ts [--only checks|unit|kernel] [--kernel 6.12|7.3] [--batch] [FILE…]
+//
+// --batch: these kernel tests, or all of batch.ts, once with --batch on every disk, and nothing else.
 
 import { existsSync } from "node:fs";
 import { release } from "node:os";
@@ -10,6 +12,7 @@ import { parseArgs } from "node:util";
 
 import { Glob } from "bun";
 
+import { BATCH_FILES, BATCH_FILES_SHORT, BATCH_KERNEL } from "./batch.ts";
 import { type Count, count, failures, sum } from "./count.ts";
 import { type GuestOptions, runGuest } from "./guest/guest.ts";
 import { type KernelName, KERNELS } from "./guest/kernel.ts";
@@ -33,6 +36,8 @@ interface KernelRun {
   readonly files: readonly string[];
   /** What its guest has of its own. */
   readonly guest?: Pick<GuestOptions, "cpus" | "ownClock">;
+  /** With --batch on every disk. */
+  readonly isBatch?: boolean;
 }
 
 interface Alone {
@@ -56,7 +61,11 @@ const ALONE: Readonly<Record<string, Alone>> = {
 const onHost = process.env["UBLK_TEST"] === "host";
 const bun = "node_modules/.bin/bun";
 const { values, positionals } = parseArgs({
-  options: { only: { type: "string" }, kernel: { type: "string" } },
+  options: {
+    only: { type: "string" },
+    kernel: { type: "string" },
+    batch: { type: "boolean", default: false },
+  },
   allowPositionals: true,
 });
 
@@ -94,7 +103,7 @@ async function unit(): Promise<Count> {
   return count(errors, await child.exited);
 }
 
-async function kernelTests({ label, kernel, files, guest }: KernelRun): Promise<Count> {
+async function kernelTests({ label, kernel, files, guest, isBatch }: KernelRun): Promise<Count> {
   const lines = linePrinter(`[${label}] `);
   const deadline = performance.now() + KERNEL_SECONDS_MAX * 1000;
   const results = await runFiles({
@@ -107,7 +116,7 @@ async function kernelTests({ label, kernel, files, guest }: KernelRun): Promise<
         ...guest,
         ...options,
         timeoutMs: Math.max(deadline - performance.now(), 0) + 60_000,
-        env: isLong ? { UBLK_LONG: "1" } : {},
+        env: { ...(isLong && { UBLK_LONG: "1" }), ...(isBatch && { UBLK_TEST_BATCH: "1" }) },
       }),
     onOutput: lines,
   });
@@ -115,23 +124,36 @@ async function kernelTests({ label, kernel, files, guest }: KernelRun): Promise<
   return results;
 }
 
-function sharedRuns(names: readonly KernelName[]): KernelRun[] {
-  const files = testFiles(true).filter((file) => !(file in ALONE));
+/** Whether a run as `kernel` is one on `only`: a host calls its own kernel by any name. */
+const isRunOn = (kernel: KernelName, only: KernelName) =>
+  onHost ? release().startsWith(`${only}.`) : kernel === only;
+
+function sharedRuns(names: readonly KernelName[], among: readonly string[]): KernelRun[] {
+  const files = among.filter((file) => !(file in ALONE));
   return names.map((kernel) => ({ label: kernel, kernel, files }));
 }
 
-function aloneRuns(names: readonly KernelName[]): KernelRun[] {
-  return testFiles(true).flatMap((file) => {
+function aloneRuns(names: readonly KernelName[], among: readonly string[]): KernelRun[] {
+  return among.flatMap((file) => {
     const alone = ALONE[file];
     if (alone === undefined) return [];
     const { kernel: only, ...guest } = alone;
-    const isWanted = (kernel: KernelName) =>
-      only === undefined || (onHost ? release().startsWith(`${only}.`) : kernel === only);
-    return names.filter(isWanted).map((kernel) => {
-      const label = `${kernel} ${file.replace(/^.*\/|\.test\.ts$/g, "")}`;
-      return { label, kernel, files: [file], guest };
-    });
+    return names
+      .filter((kernel) => only === undefined || isRunOn(kernel, only))
+      .map((kernel) => {
+        const label = `${kernel} ${file.replace(/^.*\/|\.test\.ts$/g, "")}`;
+        return { label, kernel, files: [file], guest };
+      });
   });
+}
+
+/** What runs once more, or with --batch alone, where the kernel has batch commands. */
+function batchRuns(all: readonly KernelName[]): KernelRun[] {
+  const names = all.filter((kernel) => isRunOn(kernel, BATCH_KERNEL));
+  const ownChoice = isLong || values.batch ? BATCH_FILES : BATCH_FILES_SHORT;
+  const files = positionals.length === 0 ? ownChoice : values.batch ? testFiles(true) : [];
+  const runs = [...sharedRuns(names, files), ...aloneRuns(names, files)];
+  return runs.map((run) => ({ ...run, label: `${run.label} --batch`, isBatch: true }));
 }
 
 /** Prints whole lines behind a prefix: two guests talk at the same time. */
@@ -153,10 +175,16 @@ async function kernels(): Promise<Count[]> {
   if (names.length === 0) throw new Error(`--kernel is one of ${KERNELS.join(", ")}`);
   // A host of its own has one kernel only.
   if (onHost) names.length = 1;
-  const shared = sharedRuns(names).map(kernelTests);
+  if (values.batch && !names.some((name) => isRunOn(name, BATCH_KERNEL))) {
+    throw new Error(`--batch wants --kernel ${BATCH_KERNEL}`);
+  }
+  const files = values.batch ? [] : testFiles(true);
+  const shared = sharedRuns(names, files).map(kernelTests);
   await Promise.race(shared);
   const counts: Count[] = [];
-  for (const run of aloneRuns(names)) counts.push(await kernelTests(run));
+  for (const run of [...aloneRuns(names, files), ...batchRuns(names)]) {
+    counts.push(await kernelTests(run));
+  }
   return [...(await Promise.all(shared)), ...counts];
 }
 

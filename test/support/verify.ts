@@ -2,14 +2,16 @@
 
 import { expect } from "bun:test";
 
+import { isBatch } from "./batch.ts";
 import { amount } from "./long.ts";
 import { hasFeature, runOk } from "./program.ts";
 
-/** The options of every data mode that the running kernel has. */
+/** The options of every data mode that the running kernel has; with --batch there is no --get-data. */
 export async function dataModes(): Promise<string[]> {
   const registered = ["--zero-copy", "--auto-zc", "--auto-zc-fallback"];
   const hasRegistered = await hasFeature("AUTO_BUF_REG");
-  return ["--copy", "--get-data", "--user-copy", ...(hasRegistered ? registered : [])];
+  const plain = ["--copy", ...(isBatch ? [] : ["--get-data"]), "--user-copy"];
+  return [...plain, ...(hasRegistered ? registered : [])];
 }
 
 /** As many as a disk with `-q4` has here. */

@@ -156,19 +156,15 @@ function readWish(target: Target, args: ParsedArgs<typeof addArgs>): AddWish {
   }
   const ioDescBytes = readIoDescBytes(args["io-desc-size"]);
   const mode = readMode(args);
+  const depth = parseInteger(args.depth, "--depth", { min: 1, max: UBLK_MAX_QUEUE_DEPTH });
   const isBatch = args.batch === true;
-  if (isBatch && mode === "get-data") {
-    throw new UsageError(
-      "--batch and --get-data exclude each other: the kernel has no such batch command",
-      "leave one of them out",
-    );
-  }
+  if (isBatch) checkBatch(mode, depth);
   return {
     id: parseInteger(args.number, "-n", { min: -1, max: DEVICE_ID_MAX }),
     target: target.name,
     spec: target.parse(args as never),
     queues: parseInteger(args.queues, "--queues", { min: 1, max: QUEUES_MAX }),
-    depth: parseInteger(args.depth, "--depth", { min: 1, max: UBLK_MAX_QUEUE_DEPTH }),
+    depth,
     ioBufBytes,
     ioDescBytes,
     mode,
@@ -179,6 +175,18 @@ function readWish(target: Target, args: ParsedArgs<typeof addArgs>): AddWish {
     recovery: readRecovery(args),
     stallTimeoutMs: readStallTimeout(args["stall-timeout"]),
   };
+}
+
+/** What the kernel does not do with batch commands. */
+function checkBatch(mode: AddWish["mode"], depth: number): void {
+  if (mode === "get-data") {
+    throw new UsageError(
+      "--batch and --get-data exclude each other: the kernel has no such batch command",
+      "leave one of them out",
+    );
+  }
+  // Its list of a queue's new requests has two places at least (7.3, kfifo_alloc).
+  if (depth < 2) throw new UsageError(`--batch is not possible with --depth ${depth}`, "2 or more");
 }
 
 function readIoDescBytes(word: string): number {

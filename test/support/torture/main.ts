@@ -1,6 +1,8 @@
 // `npm run torture`: what test/kernel/torture.test.ts does in small, done at length in a guest.
 //
-//   npm run torture -- [--kernel 6.12|7.3] [--kills N] [--seed S] [NAME…]      NAME: of ALL, below
+//   npm run torture -- [--kernel 6.12|7.3] [--kills N] [--seed S] [--batch] [NAME…]     NAME: of ALL, below
+//
+// --batch: every disk with --batch; without it `verified` alone has such disks, beside the others.
 
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -16,6 +18,7 @@ const { values, positionals } = parseArgs({
   options: {
     kernel: { type: "string", default: "7.3" },
     kills: { type: "string", default: "1000" },
+    batch: { type: "boolean", default: false },
     seed: { type: "string", default: String(Math.floor(Math.random() * 2 ** 31)) },
   },
   allowPositionals: true,
@@ -31,6 +34,7 @@ async function outside(): Promise<number> {
   const words = ["--kills", kills, "--seed", seed, ...positionals].join(" ");
   const { exitCode, kernelProblems } = await runGuest({
     kernel: kernel satisfies KernelName,
+    env: values.batch ? { UBLK_TEST_BATCH: "1" } : {},
     command: `node_modules/.bin/bun test/support/torture/main.ts ${words} 2>&1`,
     timeoutMs: 600_000 + kills * MS_PER_KILL_MAX,
     onOutput: (text) => process.stdout.write(text),

@@ -4,6 +4,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 
 import { parseRecord } from "../../../src/device/record-text.ts";
+import { batchWords } from "../batch.ts";
 import {
   type Background,
   daemonPids,
@@ -62,7 +63,7 @@ export const STEPS: readonly Step[] = [
 ];
 
 const ID = "0";
-const ADD = ["add", "null", "-n0", "-q2", TIMEOUT];
+const ADD = ["add", "null", "-n0", "-q2", ...batchWords, TIMEOUT];
 
 const arm = ({ who, step, when }: Step) =>
   writeFileSync(DEATH_FILE, JSON.stringify({ who, step, when }));

@@ -1,8 +1,9 @@
 // The verified crash: fio writes blocks with checksums at depth 32 from two jobs, and reads them all again,
 // while the server dies again and again.
 
+import { isBatch } from "../batch.ts";
 import { start } from "../crash.ts";
-import { TestDevice } from "../program.ts";
+import { hasFeature, TestDevice } from "../program.ts";
 import { dataModes } from "../verify.ts";
 import { makeBackings } from "./backing.ts";
 import { DEATHS, Mortal } from "./death.ts";
@@ -49,16 +50,26 @@ export async function verifyThroughDeaths(
   return mortal.recoverMs;
 }
 
+/** The options of each data mode, and where the kernel can do it of its twin with batch commands. */
+async function modesAndTwins(): Promise<string[][]> {
+  const modes = await dataModes();
+  const twins = !isBatch && (await hasFeature("BATCH_IO")) ? modes : [];
+  return [
+    ...modes.map((mode) => [mode]),
+    ...twins.filter((mode) => mode !== "--get-data").map((mode) => [mode, "--batch"]),
+  ];
+}
+
 /** Each data mode gets its share of the kills, over each kind of backing in turn. */
 export async function verified(torture: Torture): Promise<TortureResult> {
   const { kills, say } = torture;
-  const options = await dataModes();
+  const options = await modesAndTwins();
   const share = Math.ceil(kills / options.length);
   const sizeBytes = JOBS * jobMib(share) * MIB;
   await using backings = await makeBackings(sizeBytes * options.length);
   const recoverMs: number[] = [];
   for (const [n, option] of options.entries()) {
-    const words = [...backings.words(n, sizeBytes), "-n0", "-q2", option];
+    const words = [...backings.words(n, sizeBytes), "-n0", "-q2", ...option];
     say(`add ${words.join(" ")}: ${share} kills`);
     await using device = await TestDevice.add(...words);
     recoverMs.push(...(await verifyThroughDeaths(device, { ...torture, kills: share })));
