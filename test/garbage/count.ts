@@ -1,7 +1,7 @@
 // Serves a million requests after a warm-up, under a runtime that reports its collections on stderr.
 // Prints how far the heap has grown meanwhile; marks on stderr where the million begins and ends.
 //
-//   BUN_JSC_logGC=1 bun test/garbage/count.ts TARGET DEPTH ordinary|batch FOLDER
+//   BUN_JSC_logGC=1 bun test/garbage/count.ts TARGET DEPTH ordinary|batch copy|user-copy FOLDER
 
 import { heapSize } from "bun:jsc";
 import { writeSync } from "node:fs";
@@ -49,7 +49,8 @@ const wasteful = {
 };
 
 if (import.meta.main) {
-  const [name = "", depth = "", commands = "", folder = ""] = process.argv.slice(2);
+  const [name = "", depth = "", commands = "", words = "", folder = ""] = process.argv.slice(2);
+  const mode = words === "user-copy" ? words : "copy";
   const target = name === "wasteful" ? wasteful : findTarget(name);
   const files = [0, 1].map((i) => `${folder}/${name}-${i}`);
   for (const file of files) await Bun.write(file, new Uint8Array(SIZE_BYTES));
@@ -57,7 +58,8 @@ if (import.meta.main) {
   const context = { deviceId: 0, identity: "f00dfeedf00dfeed", isNew: true, note: () => {} };
   await using backing = await target.open(spec, context);
   const isBatch = commands === "batch";
-  using endless = new EndlessQueue({ target, spec, backing, depth: Number(depth), isBatch });
+  const options = { target, spec, backing, depth: Number(depth), isBatch, mode } as const;
+  using endless = new EndlessQueue(options);
   endless.serve(WARM_UP);
   Bun.gc(true);
   const before = heapSize();

@@ -36,12 +36,14 @@ async function count(...words: string[]): Promise<Count> {
 }
 
 test.each([
-  ...Object.keys(WORDS).map((name) => [name, "32", "ordinary"]),
-  ["null", "1", "ordinary"],
-  ["loop", "32", "batch"],
-  ["null", "4096", "batch"],
+  ...Object.keys(WORDS).map((name) => [name, "32", "ordinary", "copy"]),
+  ["null", "1", "ordinary", "copy"],
+  ["mem", "32", "ordinary", "user-copy"],
+  ["loop", "32", "batch", "copy"],
+  ["null", "4096", "batch", "copy"],
+  ["mem", "32", "batch", "user-copy"],
 ])(
-  "%s, depth %s, %s commands",
+  "%s, depth %s, %s commands, %s",
   async (...words) => {
     const { grownBytes, collections } = await count(...words);
     expect(collections).toBe(0);
@@ -51,6 +53,6 @@ test.each([
 );
 
 test("a target that makes an object a request is found out", async () => {
-  const { grownBytes, collections } = await count("wasteful", "32", "ordinary");
+  const { grownBytes, collections } = await count("wasteful", "32", "ordinary", "copy");
   expect(grownBytes > GROWN_BYTES_MAX || collections > 0).toBe(true);
 }, 300_000);

@@ -1,6 +1,6 @@
 // A queue without a driver that never runs dry: its ring is real, its commands fail for want of a char
-// device, and each failed commit is taken for the next request on its tag. What is left is what a served
-// request costs in the ring, the queue and the target.
+// device, and each failed commit is taken for the next request on its tag. The pump is a Worker's, and so
+// is the handler. What is left is what a served request costs in pump, ring, queue and target.
 
 import { ftruncateSync } from "node:fs";
 
@@ -16,19 +16,24 @@ import { BatchQueue } from "../../src/queue/batch.ts";
 import { openBuffers } from "../../src/queue/buffers.ts";
 import { Descriptors } from "../../src/queue/descs.ts";
 import { Progress } from "../../src/queue/progress.ts";
+import type { Mode } from "../../src/queue/protocol.ts";
+import { pump } from "../../src/queue/pump.ts";
 import { Queue } from "../../src/queue/queue.ts";
+import { whileStarting } from "../../src/queue/starting.ts";
 import { TagMemory } from "../../src/queue/tag-memory.ts";
 import { KIND } from "../../src/queue/tag.ts";
-import { Ring } from "../../src/ring/ring.ts";
+import { prepNop, setUserData } from "../../src/ring/ops.ts";
+import { type OnCompletion, Ring } from "../../src/ring/ring.ts";
 import type { Backing, Spec, Target } from "../../src/target.ts";
 
 const BLOCK_BYTES = 4096;
 const DESC_BYTES = ublksrv_io_desc.sizeBytes;
 /** As in queue/batch.ts and queue/batch-memory.ts. */
 const STEP = { prep: 1, commit: 2, fetch: 3 } as const;
-const ELEMENT_BYTES = 16;
 const TAGS_PER_BUFFER = 128;
 const BUFFERS = 32;
+/** user_data of what stands for another request. */
+const KIND_OTHER = 99;
 
 export interface EndlessOptions {
   readonly target: Target;
@@ -36,6 +41,8 @@ export interface EndlessOptions {
   readonly backing: Backing;
   readonly depth: number;
   readonly isBatch?: boolean;
+  /** Default: copy. */
+  readonly mode?: Extract<Mode, "copy" | "user-copy">;
 }
 
 export class EndlessQueue implements Disposable {
@@ -44,9 +51,14 @@ export class EndlessQueue implements Disposable {
   readonly #progress: Progress;
   readonly #dispose: () => void;
   readonly #batch: BatchMemory | undefined;
+  readonly #deliver: OnCompletion;
+  /** In words. */
+  readonly #elementSize: number;
   #buffer = 0;
+  #end = 0;
 
-  constructor({ target, spec, backing, depth, isBatch = false }: EndlessOptions) {
+  constructor(options: EndlessOptions) {
+    const { target, spec, backing, depth, isBatch = false, mode = "copy" } = options;
     const fanOut = target.fanOut?.(spec, backing.geometry) ?? 1;
     const ring = new Ring({
       liburing: loadLiburing(liburingPath()),
@@ -67,13 +79,15 @@ export class EndlessQueue implements Disposable {
     const bytesPerTag = 512 * 1024;
     const memory = new TagMemory({ depth, bytesPerTag, shared: data === "none" });
     const common = { ring, depth, charFile, descriptors };
-    const mode = { mode: "copy", data, memory, bytesPerTag, queueId: 0, charFd } as const;
-    const buffers = openBuffers({ ...common, ...mode });
-    const options = { ...common, id: 0, buffers, onWake: () => {}, onNote: () => {} };
+    this.#elementSize = mode === "copy" ? 4 : 2;
+    // With user-copy the data of a read goes into that memory file, far behind the descriptors.
+    const way = { mode, data, memory, bytesPerTag, queueId: 0, charFd };
+    const buffers = openBuffers({ ...common, ...way });
+    const parts = { ...common, id: 0, buffers, onWake: () => {}, onNote: () => {} };
     this.#batch = isBatch ? new BatchMemory(ring, depth) : undefined;
     this.queue = this.#batch
-      ? new BatchQueue({ ...options, mode: "copy", memory: this.#batch })
-      : new Queue(options);
+      ? new BatchQueue({ ...parts, mode, memory: this.#batch })
+      : new Queue(parts);
     this.#ring = ring;
     const page = memfd_create("progress", MFD.CLOEXEC);
     ftruncateSync(page, 4096);
@@ -86,32 +100,50 @@ export class EndlessQueue implements Disposable {
       }
       close(charFd);
     };
+    this.#deliver = this.queue.onCompletion;
+    const flush = this.queue.flush.bind(this.queue);
+    Object.assign(this.queue, {
+      onCompletion: this.#onCompletion,
+      flush: () => {
+        const confirming = flush();
+        // A driver has other requests by then, and the round ends with those.
+        if (confirming > 0) this.#addOther();
+        return confirming;
+      },
+    });
     const { facts, fds } = backing;
-    this.queue.prime(target.serve(spec, { facts, fds, queue: this.queue }));
+    const handler = target.serve(spec, { facts, fds, queue: this.queue });
+    const progressAndQueue = { progress: this.#progress, queue: this.queue };
+    this.queue.prime(whileStarting(handler, { ...progressAndQueue, onBroken: die }));
+    this.#progress.markLive();
   }
 
-  /** Serves `count` requests and some more, the way pump.ts does. */
+  /** Serves `count` requests and some more; then it lets go of the queue, as for an upgrade. */
   serve(count: number): void {
     const { queue } = this;
-    const end = (queue.served + count) | 0;
-    while (((end - queue.served) | 0) > 0) {
-      queue.flush();
-      this.#progress.idle(queue.served);
-      assert(this.#ring.submitAndWait(1) >= 0, "the ring works");
-      this.#progress.busy();
-      this.#ring.reap(this.#onCompletion);
-    }
+    this.#end = (queue.served + count) | 0;
+    queue["leaving"] = false;
+    queue.stay();
+    pump(this.#ring, queue, this.#progress, () => {});
   }
 
   [Symbol.dispose](): void {
     this.#dispose();
   }
 
+  #addOther(): void {
+    const { sqes } = this.#ring;
+    const at = this.#ring.sqe();
+    prepNop(sqes, at);
+    setUserData(sqes, at, 0, KIND_OTHER);
+  }
+
   readonly #onCompletion = (lo: number, hi: number, result: number, flags: number): void => {
-    if (hi !== KIND.ublk && hi !== KIND.batch)
-      return this.queue.onCompletion(lo, hi, result, flags);
+    if (((this.#end - this.queue.served) | 0) <= 0) this.queue.leave();
+    if (hi === KIND_OTHER) return;
+    if (hi !== KIND.ublk && hi !== KIND.batch) return this.#deliver(lo, hi, result, flags);
     assert(result === -ERRNO.EBADF, "nobody is there to take a command");
-    if (hi === KIND.ublk) this.queue.onCompletion(lo, hi, 0, 0);
+    if (hi === KIND.ublk) this.#deliver(lo, hi, 0, 0);
     else if (lo === STEP.prep) this.#arrive(lo);
     else if (lo === STEP.commit) this.#arrive(lo);
   };
@@ -122,18 +154,22 @@ export class EndlessQueue implements Disposable {
     const queue = this.queue as BatchQueue;
     const from = queue["sentAt"];
     const count = queue["sent"];
-    queue.onCompletion(step, KIND.batch, step === STEP.prep ? 0 : count * ELEMENT_BYTES, 0);
+    this.#deliver(step, KIND.batch, step === STEP.prep ? 0 : count * this.#elementSize * 4, 0);
     for (let done = 0; done < count; done += TAGS_PER_BUFFER) {
       const length = Math.min(TAGS_PER_BUFFER, count - done);
       const first = this.#batch!.firstTag(this.#buffer);
       for (let i = 0; i < length; i++) {
-        tags[first + i] = elements[from + (done + i) * (ELEMENT_BYTES >> 2)]!;
+        tags[first + i] = elements[from + (done + i) * this.#elementSize]!;
       }
       const flags = IORING_CQE_F.BUFFER | IORING_CQE_F.MORE | (this.#buffer << 16);
       this.#buffer = (this.#buffer + 1) % BUFFERS;
-      queue.onCompletion(STEP.fetch, KIND.batch, length * 2, flags);
+      this.#deliver(STEP.fetch, KIND.batch, length * 2, flags);
     }
   }
+}
+
+function die(error: unknown): never {
+  throw error;
 }
 
 /** Descriptors of 4 KiB reads all over the disk. */
