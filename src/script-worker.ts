@@ -182,7 +182,6 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
     onDrained: () => {
       if (isDrainedTold) return;
       isDrainedTold = true;
-      ring.submit();
       report({ kind: "drained" });
     },
   });

@@ -92,8 +92,6 @@ function serve(ready: Prepared, { charFd, affinity }: Prime): void {
   const onDrained = () => {
     if (isDrainedTold) return;
     isDrainedTold = true;
-    // What was begun is committed only when it is with the kernel.
-    ring.submit();
     report({ kind: "drained" });
   };
   const onWake = () => {

@@ -12,7 +12,7 @@ import { EFD, eventfd } from "../ffi/libc.ts";
 import type { OnCompletion, Ring } from "../ring/ring.ts";
 import type { AsyncHandler } from "./async.ts";
 import type { Progress } from "./progress.ts";
-import { assertEntered } from "./pump.ts";
+import { assertEntered, assertSubmitting } from "./pump.ts";
 import { assertNotRefused, type Queue } from "./queue.ts";
 import { KIND, laneOf } from "./tag.ts";
 
@@ -20,6 +20,7 @@ import { KIND, laneOf } from "./tag.ts";
 const RING_SLEEP_NS = 100_000;
 /** So long the loop may wait for its turn while the ring is busy and no promise is under way. */
 const TURN_MS = 0.2;
+const SUBMIT_PAUSE_MS = 1;
 const TAKE_BACK_ROUNDS = 50;
 const TAKE_BACK_ROUND_NS = 1e6;
 
@@ -75,7 +76,8 @@ export class AsyncPump implements Disposable {
       while (!queues.every((queue) => queue.finished)) {
         const reaped = this.round(0, 0);
         drainMicrotasks();
-        if (queues.every((queue) => queue.drained)) onDrained();
+        // What was begun is committed only when it is with the kernel.
+        if (ring.unsubmitted === 0 && queues.every((queue) => queue.drained)) onDrained();
         const isBusy = reaped > 0 || this.isCalled || ring.unsubmitted > 0;
         this.isCalled = false;
         if (isBusy) {
@@ -91,6 +93,7 @@ export class AsyncPump implements Disposable {
       // The last commits leave. What has been delivered meanwhile, nobody else could answer any more.
       served = this.served;
       this.round(0, 0);
+      await this.submitAll();
       await this.awaitTakeBack();
     } while (!queues.every((queue) => queue.finished) || this.served !== served);
   }
@@ -157,6 +160,16 @@ export class AsyncPump implements Disposable {
     } catch (error) {
       this.failure = error;
       this.call();
+    }
+  }
+
+  /** None stays behind when the ring closes: see pump.ts. */
+  private async submitAll(): Promise<void> {
+    const { ring } = this.options;
+    for (let tries = 0; ring.unsubmitted > 0; tries++) {
+      assertSubmitting(ring, tries);
+      if (tries > 0) await Bun.sleep(SUBMIT_PAUSE_MS);
+      this.round(0, 0);
     }
   }
 

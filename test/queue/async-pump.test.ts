@@ -2,6 +2,7 @@
 
 import { expect, test } from "bun:test";
 
+import { ERRNO } from "../../src/ffi/errno.ts";
 import { liburingPath, loadLiburing } from "../../src/ffi/liburing.ts";
 import { mapMemory } from "../../src/ffi/memory.ts";
 import { UBLK_IO, UBLK_IO_OP } from "../../src/ffi/ublk.ts";
@@ -31,7 +32,13 @@ class Bench implements Disposable {
   readonly pump: AsyncPump;
   readonly ended: Promise<void>;
   onCommit = () => {};
+  /** What `wake` tells the queues. */
+  order: "leave" | "drain" = "leave";
   drained = 0;
+  /** What was still to be submitted when the queues were said to be drained. */
+  behind = 0;
+  /** So often the kernel has no memory for what is queued. */
+  refusals = 0;
   readonly #ring: Ring;
   readonly #other: Ring;
   readonly #queues: readonly Queue[];
@@ -57,7 +64,7 @@ class Bench implements Disposable {
         id: lane,
         lane,
         buffers: openBuffers({ ...common, ...mode, queueId: lane }),
-        onWake: () => this.#queues.forEach((each) => each.leave()),
+        onWake: () => this.#queues.forEach((each) => each[this.order]()),
         onNote: () => {},
       });
       const handler = new AsyncHandler({
@@ -81,7 +88,10 @@ class Bench implements Disposable {
       handlers: lanes.map(({ handler }) => handler),
       progress: new Progress(mapMemory(4096).address),
       beatMs: 20,
-      onDrained: () => this.drained++,
+      onDrained: () => {
+        this.drained++;
+        this.behind += this.#ring.unsubmitted;
+      },
     });
     for (const { queue, handler } of lanes) queue.prime(handler);
     this.ended = this.pump.run();
@@ -94,6 +104,11 @@ class Bench implements Disposable {
 
   wake(): void {
     this.#post(0, KIND.wake);
+  }
+
+  /** What the kernel has not been given. */
+  get unsubmitted(): number {
+    return this.#ring.unsubmitted;
   }
 
   async until(commits: number): Promise<void> {
@@ -134,6 +149,7 @@ class Bench implements Disposable {
       },
       submitAndWait: (count: number, timeoutNs?: number) => {
         see();
+        if (ring.unsubmitted > 0 && this.refusals-- > 0) return -ERRNO.EAGAIN;
         return ring.submitAndWait(count, timeoutNs);
       },
       reap: (on: Parameters<Ring["reap"]>[0]) =>
@@ -234,3 +250,30 @@ test("letting go waits for promises", async () => {
   await bench.ended;
   expect(bench.commits).toEqual(["0.0=4096"]);
 });
+
+test.each(["leave", "drain"] as const)(
+  "%s waits for a kernel that is short of memory",
+  async (order) => {
+    let settle = () => {};
+    using bench = new Bench(
+      () =>
+        new Promise<void>((resolve) => {
+          settle = resolve;
+        }),
+    );
+    bench.deliver(0, 0);
+    await Bun.sleep(5);
+    bench.order = order;
+    bench.wake();
+    await Bun.sleep(5);
+    bench.refusals = 3;
+    settle();
+    const isTold = () => order === "leave" || bench.drained > 0;
+    while (!isTold()) await Bun.sleep(1);
+    bench.order = "leave";
+    bench.wake();
+    await bench.ended;
+    expect(bench.refusals).toBeLessThan(1);
+    expect([bench.unsubmitted, bench.behind]).toEqual([0, 0]);
+  },
+);

@@ -9,11 +9,17 @@ import { pump } from "../../src/queue/pump.ts";
 import type { Ring } from "../../src/ring/ring.ts";
 import { type Command, FakeQueue } from "../support/fake-queue.ts";
 
+const EAGAIN = -ERRNO.EAGAIN;
 const READ = { op: UBLK_IO_OP.READ, offsetBytes: 4096, lengthBytes: 8192 };
 const progress = { idle: () => {}, busy: () => {} } as unknown as Progress;
 
-/** Pumps a queue whose target answers at once, through rounds that a test plays. */
-function play(rounds: readonly ((fake: FakeQueue) => void)[]) {
+type Round = (fake: FakeQueue) => void;
+
+/**
+ * Pumps a queue whose target answers at once, through rounds that a test plays. `takes`: how many entries
+ * the kernel takes in a round, or why none; undefined: all there are.
+ */
+function play(rounds: readonly Round[], takes: (round: number) => number | undefined = () => {}) {
   const fake = new FakeQueue({ id: 0, depth: 4 });
   const answer = { kind: "ring", start: complete, finish: () => {} } as const;
   function complete(tag: number): void {
@@ -21,16 +27,25 @@ function play(rounds: readonly ((fake: FakeQueue) => void)[]) {
   }
   fake.prime(answer);
   const waits: number[] = [];
+  const queued: Command[] = [];
   const submitted: Command[] = [];
+  /** What had been submitted each time when the queue was said to be drained. */
+  const drained: number[][] = [];
+  const tags = () => submitted.map(({ tag }) => tag);
   const ring = {
+    get unsubmitted() {
+      return queued.push(...fake.submitted());
+    },
     submitAndWait: (count: number) => {
-      submitted.push(...fake.submitted());
-      return waits.push(count);
+      const entries = ring.unsubmitted;
+      const taken = takes(waits.push(count)) ?? entries;
+      submitted.push(...queued.splice(0, Math.max(taken, 0)));
+      return taken;
     },
     reap: () => rounds[waits.length - 1]?.(fake),
-  } as unknown as Ring;
-  pump(ring, fake.queue, progress, () => {});
-  return { waits, commits: submitted.map(({ tag }) => tag), left: fake.submitted() };
+  };
+  pump(ring as unknown as Ring, fake.queue, progress, () => drained.push(tags()));
+  return { waits, commits: tags(), drained, left: ring.unsubmitted };
 }
 
 test("a request that arrives after the kernel has taken another tag back is answered", () => {
@@ -42,7 +57,7 @@ test("a request that arrives after the kernel has taken another tag back is answ
     (fake) => [0, 2, 3].forEach((tag) => fake.refuse(tag, ERRNO.ENODEV)),
   ]);
   expect(commits).toEqual([0, 2, 3]);
-  expect(left).toEqual([]);
+  expect(left).toBe(0);
   expect(waits.slice(0, 3)).toEqual([1, 1, 0]);
 });
 
@@ -63,7 +78,53 @@ test("a server that lets go keeps what arrives late unstarted, and submits its l
     (fake) => fake.deliver(2, READ),
   ]);
   expect(commits).toEqual([0]);
-  expect(left).toEqual([]);
+  expect(left).toBe(0);
+});
+
+const letGo: readonly Round[] = [
+  (fake) => {
+    fake.deliver(0, READ);
+    fake.deliver(1, READ);
+    fake.deliver(2, READ);
+    fake.wake();
+  },
+];
+const drainThenLeave: readonly Round[] = [
+  (fake) => {
+    fake.deliver(0, READ);
+    fake.deliver(1, READ);
+    fake.queue.drain();
+  },
+  ...Array.from({ length: 4 }, () => () => {}),
+  (fake) => fake.wake(),
+];
+
+test.each([
+  ["none", EAGAIN],
+  ["a part", 1],
+])(
+  "last commits of which the kernel takes %s are offered again, until all are taken",
+  (_, taken) => {
+    const { commits, left } = play(letGo, (round) => (round > 1 && round < 4 ? taken : undefined));
+    expect(commits).toEqual([0, 1, 2]);
+    expect(left).toBe(0);
+  },
+);
+
+test.each([
+  ["none", EAGAIN],
+  ["a part", 1],
+])("a queue is not drained while the kernel has taken %s of its commits", (_, taken) => {
+  const takes = (round: number) => (round > 1 && round < 3 ? taken : undefined);
+  const { drained } = play(drainThenLeave, takes);
+  expect(drained.length).toBeGreaterThan(0);
+  for (const commits of drained) expect(commits).toEqual([0, 1]);
+});
+
+test("a kernel that takes no last commit for a long time ends the process, not only the queue", () => {
+  expect(() => play(letGo, (round) => (round > 1 ? EAGAIN : undefined))).toThrow(
+    "does not take the last 3 entries",
+  );
 });
 
 test("a commit that the kernel refuses while the queue ends is not passed over", () => {
