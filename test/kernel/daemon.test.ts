@@ -35,25 +35,31 @@ function stat(path: string): string[] {
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
-test("it is born clean: environment, session, folder, mask, descriptors, protections", async () => {
-  const added = await run([program, "add", "null", "-n0", "-q2"], {
-    cwd: folder,
-    env: {
-      BUN_OPTIONS: "--smol",
-      NODE_OPTIONS: "--max-old-space-size=64",
-      LD_PRELOAD: "/does/not/exist.so",
-      UBLK_BUN_SECRET: "1",
-      SECRET: "1",
-    },
-  });
-  await using device = new TestDevice(0);
-  expect(added.exitCode).toBe(0);
-  const pid = await device.serverPid();
-  const names = proc(pid, "environ")
+/** `ublk-bun WORD…` as somebody calls it whose environment must not reach a server. */
+async function runHostile(...words: string[]): Promise<void> {
+  const env = {
+    BUN_OPTIONS: "--smol",
+    NODE_OPTIONS: "--max-old-space-size=64",
+    LD_PRELOAD: "/does/not/exist.so",
+    UBLK_BUN_SECRET: "1",
+    SECRET: "1",
+  };
+  expect((await run([program, ...words], { cwd: folder, env })).exitCode).toBe(0);
+}
+
+/** The variables that a process was born with. */
+const variables = (pid: number) =>
+  proc(pid, "environ")
     .split("\0")
     .filter(Boolean)
-    .map((pair) => pair.split("=")[0]);
-  expect(names.toSorted()).toEqual(["BUN_ENABLE_CRASH_REPORTING", "LANG", "PATH"]);
+    .map((pair) => pair.split("=")[0])
+    .toSorted();
+
+test("it is born clean: environment, session, folder, mask, descriptors, protections", async () => {
+  await runHostile("add", "null", "-n0", "-q2");
+  await using device = new TestDevice(0);
+  const pid = await device.serverPid();
+  expect(variables(pid)).toEqual(["BUN_ENABLE_CRASH_REPORTING", "LANG", "PATH"]);
   expect(proc(pid, "cmdline")).toStartWith("@ublk-bun\0");
   expect(readlinkSync(`/proc/${pid}/cwd`)).toBe("/");
   expect(proc(pid, "status")).toMatch(/^Umask:\s+0077$/m);
@@ -67,6 +73,16 @@ test("it is born clean: environment, session, folder, mask, descriptors, protect
     const wanted = PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE;
     expect(Number(stat(path)[6]) & wanted, `flags of thread ${tid}`).toBe(wanted);
   }
+  expect(leakingDescriptors(pid)).toEqual([]);
+});
+
+test("the server that recover starts is born as clean", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  await device.killServer();
+  await runHostile("recover", "0");
+  const pid = await device.serverPid();
+  expect(variables(pid)).toEqual(["BUN_ENABLE_CRASH_REPORTING", "LANG", "PATH"]);
+  expect(readlinkSync(`/proc/${pid}/cwd`)).toBe("/");
   expect(leakingDescriptors(pid)).toEqual([]);
 });
 

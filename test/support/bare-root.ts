@@ -1,12 +1,14 @@
 // A root folder with the executable, glibc, /proc, /sys, /dev and /run in it, and nothing else.
 
 import { mkdirSync } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 
 import { program, runOk } from "./program.ts";
 
 /** Opened by the runtime when it needs them: of glibc, and so on every host, though ldd is silent. */
 const GLIBC = ["libc.so.6", "libpthread.so.0", "libdl.so.2", "libm.so.6"];
+/** What of glibc the executable may need besides. */
+const LOADER = /^(ld-linux-(x86-64\.so\.2|aarch64\.so\.1)|linux-vdso\.so\.1)$/;
 
 /** The folder, to `chroot` into; everything mounted there goes at the end of its scope. */
 export class BareRoot implements AsyncDisposable {
@@ -47,11 +49,13 @@ export class BareRoot implements AsyncDisposable {
   }
 }
 
-/** What ldd lists, the loader included. */
+/** What ldd lists, the loader included. Throws when the executable needs anything but glibc. */
 async function neededLibraries(): Promise<string[]> {
-  const listed = [...(await runOk("ldd", program)).matchAll(/(\/\S+) \(0x/g)].map(
-    ([, path]) => path!,
-  );
+  const lines = (await runOk("ldd", program)).trim().split("\n");
+  const names = lines.map((line) => basename(line.trim().split(" ")[0]!));
+  const foreign = names.filter((name) => !GLIBC.includes(name) && !LOADER.test(name));
+  if (foreign.length > 0) throw new Error(`not of glibc, but needed: ${foreign.join(", ")}`);
+  const listed = lines.flatMap((line) => /(\/\S+) \(0x/.exec(line)?.[1] ?? []);
   const libc = listed.find((path) => path.endsWith("/libc.so.6"))!;
   return [...new Set([...listed, ...GLIBC.map((name) => `${dirname(libc)}/${name}`)])];
 }
