@@ -3,7 +3,6 @@
 import { afterEach, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 
-import { isBatch } from "../support/batch.ts";
 import { amount } from "../support/long.ts";
 import { buildKublk } from "../support/peer.ts";
 import { leftovers, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
@@ -58,8 +57,15 @@ test("fio reads and writes at depth 128 on two queues, and each queue's thread s
   expect((await device.report()).inFlight).toBe(0);
 });
 
+/** "0-2,5": 0, 1, 2, 5. */
+const cpusOf = (list: string) =>
+  list.split(",").flatMap((range) => {
+    const [first = 0, last = first] = range.split("-").map(Number);
+    return Array.from({ length: last - first + 1 }, (_, n) => first + n);
+  });
+
 test.each([
-  isBatch ? ["-q1 -d2", { queues: 1, depth: 2 }] : ["-q1 -d1", { queues: 1, depth: 1 }],
+  ["-q1 -d1", { queues: 1, depth: 1 }],
   ["-q2 -d4096", { queues: 2, depth: 4096 }],
   ["--io-buf-size 4KiB", { ioBufBytes: 4096 }],
   ["--io_buf_size=32MiB -d4096 -q2", { queues: 2, depth: 4096, ioBufBytes: 32 * 1024 ** 2 }],
@@ -74,7 +80,9 @@ test.each([
     state: "LIVE",
     ...expected,
   });
-  for (const { cpus } of queues) {
+  for (const { threadId, cpus } of queues) {
+    const status = readFileSync(`/proc/${report.serverPid}/task/${threadId}/status`, "utf8");
+    expect(cpusOf(/^Cpus_allowed_list:\s+(\S+)$/m.exec(status)![1]!)).toEqual([...cpus]);
     const dd = ["dd", `if=${device.path}`, "of=/dev/null", "bs=1M", "count=4", "iflag=direct"];
     await runOk("taskset", "-c", String(cpus[0]), ...dd);
   }
