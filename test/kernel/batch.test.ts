@@ -1,6 +1,8 @@
-// --batch: one command for many requests. What the ordinary commands do, these do, too.
+// --batch: one command for many requests. What the ordinary commands do, these do, too: whole files of
+// the other tests run again with it (test/support/batch.ts); here is what is special to it.
 
 import { afterAll, afterEach, expect, test } from "bun:test";
+import { join } from "node:path";
 
 import { keepBusy } from "../support/busy.ts";
 import {
@@ -15,6 +17,8 @@ import {
 import {
   hasFeature,
   leftovers,
+  repository,
+  run,
   runOk,
   TestDevice,
   ublk,
@@ -22,12 +26,13 @@ import {
   until,
 } from "../support/program.ts";
 import { Scratch } from "../support/scratch.ts";
+import { sparseFile } from "../support/sparse-file.ts";
 import { torture } from "../support/torture/torture.ts";
 import { verifyThroughDeaths } from "../support/torture/verified.ts";
+import { UserFolder } from "../support/user-target.ts";
 import { verifyMixed } from "../support/verify.ts";
 
 const MIB = 1024 ** 2;
-const MODES = ["--copy", "--user-copy", "--zero-copy", "--auto-zc", "--auto-zc-fallback"];
 const scratch = await Scratch.make(["mkfs.ext4", "-q"], 128 * MIB);
 const hasBatch = await hasFeature("BATCH_IO");
 
@@ -35,18 +40,19 @@ afterEach(() => expect(leftovers()).toEqual([]));
 afterAll(() => scratch[Symbol.asyncDispose]());
 
 if (hasBatch) {
-  for (const mode of MODES) {
-    test(`${mode}: random writes of 512 bytes to 1 MiB are read back, and are what the file holds`, async () => {
-      const file = scratch.file(`disk${mode}`, 24 * MIB);
-      {
-        const words = ["-q2", "-f", file, "--batch", mode, "--io-buf-size=1M"];
-        await using device = await TestDevice.add("loop", ...words);
-        await verifyMixed(device.path);
-        await runOk("cmp", device.path, file);
-      }
-      await runOk("rm", file);
-    });
-  }
+  test("a ring target of one's own file: verified I/O of all sizes, and a kill", async () => {
+    using user = new UserFolder();
+    const file = sparseFile(join(user.path, "disk.img"), 24 * MIB);
+    const words = ["--param=path=disk.img", "-n0", "-q2", "--batch"];
+    const target = `${repository}/examples/ring-file.ts`;
+    await using device = await user.add("--target", target, ...words);
+    await verifyMixed(device.path);
+    await device.killServer();
+    await ublkOk("recover", "0", "--quiet");
+    expect(await ublkOk("list", "0")).toContain(" batch recovery reissue restarts 1");
+    await runOk("sh", "-c", "echo 3 > /proc/sys/vm/drop_caches");
+    await runOk("cmp", device.path, file);
+  });
 
   test("verified writes go on through kills and recoveries", async () => {
     const file = scratch.file("disk", 24 * MIB);
@@ -77,6 +83,16 @@ if (hasBatch) {
       expect((await later.ended).exitCode).toBe(0);
     },
   );
+
+  test("a target that throws: its server is gone, what came with it is done by the next one", async () => {
+    const fault = ["--fault=throw", `--fault-at=${1000 * 4096}`, "--recovery=queue"];
+    await using device = await TestDevice.add("fault_inject", "-n0", "-b", ...fault);
+    expect((await run(ddWords(device.path, 1000))).exitCode).toBe(1);
+    await device.untilState("QUIESCED");
+    const later = start(...ddWords(device.path, 5));
+    await ublkOk("recover", "0");
+    expect((await later.ended).exitCode).toBe(0);
+  });
 
   test("upgrade and quiesce under I/O: no request fails", async () => {
     await using device = await TestDevice.add("null", "-n0", "-q2", "--batch");
@@ -140,10 +156,13 @@ if (hasBatch) {
   });
 }
 
-test("it is refused with --get-data, and where the kernel does not have it, before anything is made", async () => {
+test("it is refused with --get-data or a depth of 1, and where the kernel does not have it, before anything is made", async () => {
   const both = await ublk("add", "null", "--batch", "--get-data");
   expect(both.exitCode).toBe(2);
   expect(both.stderr).toContain("exclude each other");
+  const shallow = await ublk("add", "null", "--batch", "-d1");
+  expect(shallow.exitCode).toBe(2);
+  expect(shallow.stderr).toContain("not possible with --depth 1");
   if (hasBatch) return;
   const refused = await ublk("add", "null", "--batch");
   expect(refused.exitCode).toBe(4);
