@@ -38,6 +38,8 @@ export interface Filter<S extends Spec = Spec> {
   open(below: DiskBelow, spec: S, context: FilterContext): Promise<FilterDisk> | FilterDisk;
   /** Files that no second disk may use. */
   files?(spec: S): readonly string[];
+  /** False: what it does to a request must not be done twice. As a target's; default: it may. */
+  repeatable?(spec: S): boolean;
   /** Files of its own code that are not what they were when the spec was made. */
   changed?(spec: S): readonly string[];
   /** The spec of the same word with the code as it is now. */

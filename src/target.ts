@@ -190,6 +190,11 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
   changed?(spec: S): readonly string[];
   /** The spec of the same words with the code as it is now. Throws UblkError. */
   renew?(spec: S): Promise<S>;
+  /**
+   * False: a request that runs twice does harm, so `add` picks `--recovery=queue` and says why. Asked
+   * after `load`. Default: it is harmless.
+   */
+  repeatable?(spec: S): boolean;
   /** Most SQEs that one request becomes; the rings are sized by it. Default 1. */
   fanOut?(spec: S, geometry: Geometry): number;
   /**

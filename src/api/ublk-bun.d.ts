@@ -134,6 +134,11 @@ declare module "ublk-bun" {
      */
     readonly perQueue?: boolean;
     /**
+     * False: running a request twice does harm. After a crash the requests that the dead server had
+     * taken then fail with EIO instead of coming again (`add` picks `--recovery=queue`). Default: true.
+     */
+    readonly repeatable?: boolean;
+    /**
      * Opens the disk. It may be called while an earlier server of the same disk still serves it
      * (`upgrade`), so it must not read what writes may still change, nor change anything.
      */
@@ -195,6 +200,8 @@ declare module "ublk-bun" {
     readonly summary?: string;
     /** Given with the file: `--filter ./log.ts,key=value,key=value`. */
     readonly params?: P;
+    /** As a target's. Default: true. */
+    readonly repeatable?: boolean;
     /** As a target's: it must not read from below what writes may still change, nor change anything. */
     open(
       below: DiskBelow,
@@ -229,6 +236,8 @@ declare module "ublk-bun" {
     readonly data: "none" | "transfer" | "address";
     /** Most entries that one request becomes. Default: 1. */
     readonly sqesPerRequest?: number;
+    /** As a target's. Default: true. */
+    readonly repeatable?: boolean;
     /** Once, in the main thread. */
     open(params: ParamValues<P>, context: Omit<OpenContext, "queueId">): MaybePromise<RingDisk>;
     /** Once in each queue's thread. */

@@ -9,6 +9,8 @@ export interface Check {
   readonly name: string;
   /** What the target must have for it: otherwise the check is left out, and says so. */
   readonly needs?: { readonly what: string; has(geometry: Geometry): boolean };
+  /** Runs requests twice: left out of a target that says that this does harm. */
+  readonly repeats?: true;
   /** A string is what is worth knowing of one that has passed. */
   run(bench: Bench): Promise<unknown>;
 }
@@ -197,6 +199,7 @@ export const checks: readonly Check[] = [
   {
     name: "killed with requests under way, which are delivered again",
     needs: writable,
+    repeats: true,
     run: async (bench) => {
       for (let round = 0; round < 3; round++) {
         const ranges = bench.apart(16, 80);

@@ -18,6 +18,8 @@ export interface DiskOptions extends Omit<InstanceOptions, "job"> {
   readonly subject: Subject;
   /** Instances: 1, or with `perQueue` one a queue. */
   readonly instances: number;
+  /** False: a request that runs twice does harm, it says. */
+  readonly isRepeatable: boolean;
   readonly seed: number;
 }
 

@@ -35,9 +35,9 @@ export async function runChecks(
   try {
     tell({ name: OPENS, outcome: "passed", detail: describe(bench) });
     for (const check of which) {
-      const { needs, name } = check;
-      if (needs !== undefined && !needs.has(bench.disk.geometry)) {
-        tell({ name, outcome: "left out", detail: `it has no ${needs.what}` });
+      const why = whyLeftOut(check, bench, options);
+      if (why !== undefined) {
+        tell({ name: check.name, outcome: "left out", detail: why });
         continue;
       }
       const result = await runCheck(check, bench, options.seed);
@@ -55,6 +55,16 @@ export async function runChecks(
   } finally {
     await bench.disk[Symbol.asyncDispose]();
   }
+}
+
+/** What keeps a check from being of use; undefined: nothing. */
+function whyLeftOut(
+  { needs, repeats }: Check,
+  { disk }: Bench,
+  { isRepeatable }: DiskOptions,
+): string | undefined {
+  if (needs !== undefined && !needs.has(disk.geometry)) return `it has no ${needs.what}`;
+  return repeats && !isRepeatable ? "it says that it does harm to run a request twice" : undefined;
 }
 
 async function runCheck(check: Check, bench: Bench, seed: number): Promise<Result> {

@@ -17,7 +17,7 @@ import { Interrupt } from "./interrupt.ts";
 import { launch, type Launched } from "./launch.ts";
 import { chooseMode, isModeGranted, type Mode, modeOf } from "./modes.ts";
 import { processName } from "./processes.ts";
-import { recoveryFlags, recoveryOf } from "./recovery.ts";
+import { chooseRecovery, recoveryFlags, recoveryOf } from "./recovery.ts";
 import { type Retarget, retargeted } from "./retarget.ts";
 import {
   bootId,
@@ -43,7 +43,8 @@ export interface AddWish {
   readonly mode: Mode | "auto" | undefined;
   /** UBLK_F bits besides those of recovery and mode. */
   readonly flags: bigint;
-  readonly recovery: Recovery;
+  /** undefined: chosen by the target. */
+  readonly recovery: Recovery | undefined;
   readonly stallTimeoutMs: number;
 }
 
@@ -76,8 +77,11 @@ const silent = () => {};
 /** Makes a device and serves it in a daemon; returns when its disk can be read. */
 export async function addDevice(wish: AddWish, options: AddOptions): Promise<Launched> {
   const { control, store, timeoutMs, liburing, force } = options;
-  recoveryFlags(wish.recovery, control.features);
   const target = targetOf(wish);
+  const recovery = chooseRecovery(wish.recovery, target.repeatable?.(wish.spec) !== false, (text) =>
+    log.warn(text),
+  );
+  recoveryFlags(recovery, control.features);
   const { name } = target;
   const mode = chooseMode(wish.mode, { name, data: dataOf(target, wish.spec) }, control.features);
   assertApart(wish);
@@ -93,6 +97,7 @@ export async function addDevice(wish: AddWish, options: AddOptions): Promise<Lau
     identity: identityText(newIdentity()),
     bootId: bootId(),
     mode,
+    recovery,
     // Until the kernel has answered: what is asked for besides.
     flags: `0x${wish.flags.toString(16)}`,
     restarts: 0,

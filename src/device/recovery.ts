@@ -22,6 +22,22 @@ const SINCE: Readonly<Record<Recovery, string>> = {
   none: "6.0",
 };
 
+/** The mode for a new device, as asked or as its target allows; `note` hears of surprises. */
+export function chooseRecovery(
+  asked: Recovery | undefined,
+  isRepeatable: boolean,
+  note: (text: string) => void,
+): Recovery {
+  if (isRepeatable) return asked ?? "reissue";
+  const why = "its target or a filter says that it does harm to run a request twice";
+  if (asked === undefined) {
+    note(`--recovery=queue, because ${why}: what a dead server had taken fails`);
+  } else if (asked === "reissue") {
+    note(`--recovery=reissue gives what a dead server had taken to the next one, but ${why}`);
+  }
+  return asked ?? "queue";
+}
+
 /** The flags to ask ADD_DEV for. Throws (exit 4) where the driver does not know them. */
 export function recoveryFlags(recovery: Recovery, features: bigint): bigint {
   const flags = RECOVERY_FLAGS[recovery];

@@ -11,7 +11,7 @@ import { checkBatch } from "./code.ts";
 import { identityText, isMadeByUs, isOurs } from "./identity.ts";
 import { flagNames } from "./inspect.ts";
 import { chooseMode, modeOf } from "./modes.ts";
-import { recoveryOf } from "./recovery.ts";
+import { chooseRecovery, recoveryOf } from "./recovery.ts";
 import { bootId, type DeviceRecord, recordVersion, type Store } from "./store.ts";
 
 /** What the disk shall do from now on. */
@@ -64,6 +64,8 @@ export function retargeted(
   checkBatch(made, flags);
   const found = targetOf(made);
   chooseMode(mode, { name: found.name, data: dataOf(found, spec) }, flags);
+  // The device's for good: it only warns.
+  const recovery = chooseRecovery(recoveryOf(flags), found.repeatable?.(spec) !== false, note);
   if (old !== undefined && old.target !== target && findTarget(old.target).remove !== undefined) {
     note(`what ${old.target} kept for device ${id} is not removed`);
   }
@@ -84,7 +86,7 @@ export function retargeted(
     ioDescBytes: info.ioDescBytes,
     mode,
     flags: `0x${flags.toString(16)}`,
-    recovery: recoveryOf(flags),
+    recovery,
     log: store.logPath(id),
     program: process.execPath,
   };

@@ -49,6 +49,9 @@ export function targetOf({ target, filters = [] }: Made): DiskTarget {
     describeCall: (op) =>
       base.describeCall?.(op) ??
       `a function of ${codes.join(" or ") || "a filter"} does not return`,
+    repeatable: (spec) =>
+      base.repeatable?.(spec) !== false &&
+      filters.every(({ name, spec: own }) => findFilter(name).repeatable?.(own) !== false),
     fence: async (spec, context) => await base.fence?.(spec, context),
     remove: async (spec, context) => await base.remove?.(spec, context),
   };

@@ -60,6 +60,10 @@ class ScriptFilter implements Filter<FilterSpec> {
     return claims;
   }
 
+  repeatable(): boolean {
+    return this.#options?.repeatable !== false;
+  }
+
   async open(below: DiskBelow, spec: FilterSpec, context: FilterContext): Promise<FilterDisk> {
     await this.load();
     assertSources("filter", this.name, spec.sources);

@@ -139,6 +139,10 @@ class Script implements Target<ScriptSpec, typeof scriptArgs> {
     return claims;
   }
 
+  repeatable(): boolean {
+    return this.#definition?.options.repeatable !== false;
+  }
+
   fanOut({ fanOut }: ScriptSpec): number {
     return fanOut;
   }

@@ -57,7 +57,11 @@ export default defineTarget({
 }
 
 /** What the checks whose names begin so say of a target made of these parts. */
-async function results(changed: Readonly<Record<string, string>>, names: readonly string[]) {
+async function results(
+  changed: Readonly<Record<string, string>>,
+  names: readonly string[],
+  isRepeatable = true,
+) {
   const file = join(folder, `${Bun.hash(JSON.stringify(changed)).toString(16)}.ts`);
   const path = join(folder, "blocks");
   writeFileSync(file, source(changed));
@@ -67,6 +71,7 @@ async function results(changed: Readonly<Record<string, string>>, names: readonl
   const options = {
     subject: { file, words: [`path=${path}`], identity: "0123456789abcdef" },
     instances: changed["perQueue"] === "true" ? 2 : 1,
+    isRepeatable,
     command: [process.execPath, main, "__check-host"],
     env: CLEAN_ENV,
     ioTimeoutMs: changed["timeoutMs"] === undefined ? 30_000 : Number(changed["timeoutMs"]),
@@ -300,6 +305,16 @@ for (const [what, changed, name, words] of BROKEN) {
 
 const detailOf = (found: readonly Result[], name: string) =>
   found.find((each) => each.name.startsWith(name))!.detail;
+
+test("a target that says that no request may run twice is sent none twice", async () => {
+  const name = "killed with requests under way";
+  const found = await results({}, [name], false);
+  const result = found.find((each) => each.name.startsWith(name));
+  expect(result).toMatchObject({
+    outcome: "left out",
+    detail: "it says that it does harm to run a request twice",
+  });
+}, 120_000);
 
 test("the same target, right: every check passes", async () => {
   const found = await results(

@@ -157,6 +157,39 @@ test("upgrade swaps new code in under I/O; promises are waited for", async () =>
   expect({ exitCode, stderr }, stdout).toEqual({ exitCode: 0, stderr: "" });
 });
 
+test("a target or filter that no request may run twice in gets queue, and add says why", async () => {
+  using user = new UserFolder();
+  user.target("once.ts", "", "", "repeatable: false,");
+  user.write(
+    "filter.ts",
+    `import { defineFilter } from "ublk-bun";
+export default defineFilter({ repeatable: false, open: () => ({}) });\n`,
+  );
+  const why = "its target or a filter says that it does harm to run a request twice";
+  const added = async (...words: string[]) => {
+    const { stdout, stderr } = await user.ublk("add", ...words, "-n0", "--json");
+    return { recovery: JSON.parse(stdout).recovery, stderr };
+  };
+  {
+    await using device = new TestDevice(0);
+    const { recovery, stderr } = await added("null", "--filter", "./filter.ts");
+    expect(device.id).toBe(0);
+    expect(stderr).toContain(
+      `--recovery=queue, because ${why}: what a dead server had taken fails`,
+    );
+    expect(recovery).toBe("queue");
+  }
+  await using device = new TestDevice(0);
+  const { recovery, stderr } = await added("./once.ts", "--recovery=reissue");
+  expect(stderr).toContain(`but ${why}`);
+  expect(recovery).toBe("reissue");
+  await device.killServer();
+  const recovered = await user.ublk("recover", "0", "--target", "./once.ts");
+  expect(recovered.stderr).toContain(`but ${why}`);
+  expect(recovered.exitCode).toBe(0);
+  await readBlock(device.path);
+});
+
 test("a drain that a promise keeps from ending is given up; the old server goes on", async () => {
   using user = new UserFolder();
   const go = JSON.stringify(`${user.path}/go`);

@@ -19,6 +19,8 @@ import {
 } from "../../src/device/code.ts";
 import type { DeviceRecord } from "../../src/device/store.ts";
 import { UBLK_F } from "../../src/ffi/ublk.ts";
+import { parseFilters } from "../../src/filters/index.ts";
+import { targetOf } from "../../src/filters/stack.ts";
 import type { Spec } from "../../src/target.ts";
 import { dataOf } from "../../src/target.ts";
 import { findTarget } from "../../src/targets/index.ts";
@@ -109,6 +111,25 @@ test("its code is somebody's own: no standby is kept for it", async () => {
   const file = write(FILE);
   expect(isOwnCode(record(file, await specOf(file)))).toBe(true);
   expect(isOwnCode({ target: "loop", spec: {} })).toBe(false);
+});
+
+test("what says that a request must not run twice makes a disk of which none does", async () => {
+  const plain = write(FILE);
+  const once = write(FILE.replace("perQueue: true", "repeatable: false"));
+  const filter = write("");
+  writeFileSync(
+    filter,
+    `import { defineFilter } from "ublk-bun";
+    export default defineFilter({ repeatable: false, open: () => ({}) });`,
+  );
+  const filters = await parseFilters([filter]);
+  const answers = await Promise.all(
+    [{ target: plain }, { target: once }, { target: plain, filters }].map(async (made) => {
+      const spec = await specOf(made.target);
+      return targetOf({ ...made, spec }).repeatable?.(spec) !== false;
+    }),
+  );
+  expect(answers).toEqual([true, false, false]);
 });
 
 test("batch commands are for ring targets alone", async () => {

@@ -218,10 +218,10 @@ function readStallTimeout(word: string): number {
   throw new UsageError(`--stall-timeout ${word} is too short`, "at least 500ms, or 0 for never");
 }
 
-/** `--recovery=MODE`, or the field's -r, -i and -e; reissue when nothing is said. */
+/** `--recovery=MODE`, or the field's -r, -i and -e; undefined when nothing is said. */
 export function readRecovery(
   args: Pick<ParsedArgs<typeof addArgs>, "recovery" | "r" | "i" | "e">,
-): Recovery {
+): Recovery | undefined {
   const r = readBit(args.r, "-r");
   const i = readBit(args.i, "-i");
   const e = readBit(args.e, "-e");
@@ -243,8 +243,8 @@ export function readRecovery(
   }
   if (i && e) throw new UsageError("-i 1 and -e 1 exclude each other");
   if (e) return "fail";
+  if (i === undefined && r === undefined) return undefined;
   // In the field -r 1 alone means: what was delivered fails.
-  if (i === undefined && r === undefined) return "reissue";
   return i ? "reissue" : "queue";
 }
 

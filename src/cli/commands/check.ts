@@ -4,16 +4,17 @@ import { resolve } from "node:path";
 
 import { type CommandDef, defineCommand, type ParsedArgs } from "citty";
 
-import type { Subject } from "../../check/disk.ts";
+import type { DiskOptions } from "../../check/disk.ts";
 import { type Result, runChecks } from "../../check/run.ts";
 import { CLEAN_ENV, selfCommand } from "../../device/self.ts";
 import { EXIT, UsageError } from "../../errors.ts";
 import { parseFilters } from "../../filters/index.ts";
-import { assertApart } from "../../filters/stack.ts";
+import { assertApart, targetOf } from "../../filters/stack.ts";
 import { isFilePath } from "../../script/file-path.ts";
 import { loadTarget } from "../../script/load.ts";
 import { checkWords } from "../../script/params.ts";
-import { type Target, valuesOf } from "../../target.ts";
+import { type Spec, type Target, valuesOf } from "../../target.ts";
+import { findTarget } from "../../targets/index.ts";
 import { parseInteger, parseMilliseconds } from "../../units.ts";
 import { jsonArg } from "../args.ts";
 import { print, printJson } from "../output.ts";
@@ -81,7 +82,8 @@ async function check(args: CheckArgs, target: Target | undefined): Promise<void>
       : parseInteger(args.seed, "--seed", { min: 0, max: SEED_MAX });
   const ioTimeoutMs = parseMilliseconds(args["io-timeout"], "--io-timeout");
   if (ioTimeoutMs === 0) throw new UsageError("--io-timeout leaves no time at all");
-  const { subject, instances } = await readSubject(args, target);
+  const checked = await readSubject(args, target);
+  const { subject } = checked;
   const command = selfCommand(["__check-host"]);
   const results: Result[] = [];
   const tell = (result: Result) => {
@@ -91,7 +93,7 @@ async function check(args: CheckArgs, target: Target | undefined): Promise<void>
   if (!args.json) print(`${args.target}, seed ${seed}`);
   const env = { ...CLEAN_ENV, ...readEnv(args.env) };
   try {
-    await runChecks({ subject, instances, command, env, seed, ioTimeoutMs }, tell);
+    await runChecks({ ...checked, command, env, seed, ioTimeoutMs }, tell);
   } finally {
     // What outlives a server outlives this one's, too.
     if ("target" in subject) await target?.remove?.(subject.spec, subject);
@@ -102,15 +104,14 @@ async function check(args: CheckArgs, target: Target | undefined): Promise<void>
   if (failures > 0) process.exitCode = EXIT.failed;
 }
 
-interface Checked {
-  readonly subject: Subject;
-  readonly instances: number;
-}
+type Checked = Pick<DiskOptions, "subject" | "instances" | "isRepeatable">;
 
 async function readSubject(args: CheckArgs, target: Target | undefined): Promise<Checked> {
   const filters = await parseFilters(valuesOf(args.filter));
   // Served by one thread then.
   const isStacked = filters.length > 0;
+  const isRepeatable = (name: string, spec: Spec) =>
+    targetOf({ target: name, spec, filters }).repeatable?.(spec) !== false;
   const identity = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
   if (target !== undefined) {
     if (args.param !== undefined) {
@@ -124,13 +125,19 @@ async function readSubject(args: CheckArgs, target: Target | undefined): Promise
     const spec = target.parse(args as never);
     const subject = { identity, filters, target: target.name, spec };
     assertApart(subject);
-    return { subject, instances: isStacked ? 1 : 2 };
+    const instances = isStacked ? 1 : 2;
+    return { subject, instances, isRepeatable: isRepeatable(target.name, spec) };
   }
   const file = resolve(args.target!);
   const { kind, options } = await loadTarget(file);
   const words = checkWords(options.params ?? {}, valuesOf(args.param));
   const isOne = kind === "target" && !("perQueue" in options && options.perQueue === true);
-  return { subject: { identity, filters, file, words }, instances: isOne || isStacked ? 1 : 2 };
+  await findTarget(file).load?.();
+  return {
+    subject: { identity, filters, file, words },
+    instances: isOne || isStacked ? 1 : 2,
+    isRepeatable: isRepeatable(file, {}),
+  };
 }
 
 function readEnv(word: string | undefined): Record<string, string> {
