@@ -201,7 +201,7 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
    * Called before anything else in a recovery, never in an upgrade: makes sure that no request of the
    * dead server can reach the backing any more, or waits until none can. For backings beyond this
    * host, where a request may still be on its way when its repetition arrives. A rejection fails the
-   * recovery, and nothing is changed.
+   * recovery, and so does one that takes longer than `--timeout`; nothing is changed.
    */
   fence?(spec: S, context: Pick<OpenContext, "identity">): Promise<void>;
   /**

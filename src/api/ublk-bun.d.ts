@@ -143,7 +143,16 @@ declare module "ublk-bun" {
      * (`upgrade`), so it must not read what writes may still change, nor change anything.
      */
     open(params: ParamValues<P>, context: OpenContext): MaybePromise<Disk>;
+    /**
+     * Called before `open` in a recovery, never in an upgrade, in the server's main thread: makes sure
+     * that no request of the dead server can reach the backing any more, or waits until none can. For
+     * a backing beyond this host. What it throws fails the recovery, and nothing is changed.
+     */
+    fence?(params: ParamValues<P>, context: FenceContext): MaybePromise<void>;
   }
+
+  /** The device whose server has died. */
+  export type FenceContext = Pick<OpenContext, "identity">;
 
   /** What the `define…` functions return: a file's default export. */
   export interface Definition {
@@ -240,6 +249,8 @@ declare module "ublk-bun" {
     readonly repeatable?: boolean;
     /** Once, in the main thread. */
     open(params: ParamValues<P>, context: Omit<OpenContext, "queueId">): MaybePromise<RingDisk>;
+    /** As a target's. */
+    fence?(params: ParamValues<P>, context: FenceContext): MaybePromise<void>;
     /** Once in each queue's thread. */
     serve(context: RingContext<ParamValues<P>>): RingHandler;
   }

@@ -21,6 +21,7 @@ import { log } from "../log.ts";
 import type { Backing, Spec } from "../target.ts";
 import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
 import { within } from "./deadline.ts";
+import { fenced } from "./fence.ts";
 import { cleanUpMs, sendByHelper } from "./helper.ts";
 import { charHolders } from "./holders.ts";
 import { assertOurs, deviceOf } from "./identity.ts";
@@ -139,7 +140,9 @@ export class Device {
 
   /** Makes sure that a dead server's requests are over, where the target knows how. */
   async fence(): Promise<void> {
-    await this.#target.fence?.(this.record.spec, this.record);
+    const { spec } = this.record;
+    const fencing = this.#target.fence?.(spec, this.record);
+    if (fencing !== undefined) await fenced(this.id, fencing, this.#options);
   }
 
   /**

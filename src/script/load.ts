@@ -149,6 +149,9 @@ function problemOf(value: unknown): string | undefined {
       return `${name}: data is not "none", "transfer" or "address"`;
     }
   } else if (kind === "ring") return `${name}: serve is not a function`;
+  if ("fence" in options && options.fence !== undefined && typeof options.fence !== "function") {
+    return `${name}: fence is not a function`;
+  }
   const { repeatable } = options;
   if (repeatable !== undefined && typeof repeatable !== "boolean") {
     return `${name}: repeatable is not true or false`;

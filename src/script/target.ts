@@ -4,7 +4,7 @@ import type { ParsedArgs } from "citty";
 import type { RingTargetOptions, TargetOptions } from "ublk-bun";
 
 import { api } from "../api/index.ts";
-import { assert, UsageError } from "../errors.ts";
+import { assert, placeOf, UsageError } from "../errors.ts";
 import {
   type Backing,
   type OpenContext,
@@ -15,7 +15,14 @@ import {
 } from "../target.ts";
 import { parseMilliseconds } from "../units.ts";
 import { ringDiskProblem, ringGeometryOf } from "./disk.ts";
-import { definitionError, loadTarget, placeOfCall, type TargetDefinition } from "./load.ts";
+import { said } from "./instance.ts";
+import {
+  assertSources,
+  definitionError,
+  loadTarget,
+  placeOfCall,
+  type TargetDefinition,
+} from "./load.ts";
 import { checkWords, claimedFiles, valuesOf } from "./params.ts";
 import { differences, sourcesOf } from "./sources.ts";
 
@@ -24,6 +31,8 @@ export type ScriptSpec = {
   readonly data: Target["data"];
   readonly perQueue: boolean;
   readonly fanOut: number;
+  /** It has a fence: its file is loaded for that before anything else in a recovery. */
+  readonly hasFence?: true;
   /** "key=value", paths absolute. */
   readonly params: readonly string[];
   /** Variables that its server is given, by name. */
@@ -147,6 +156,19 @@ class Script implements Target<ScriptSpec, typeof scriptArgs> {
     return fanOut;
   }
 
+  async fence(spec: ScriptSpec, { identity }: Pick<OpenContext, "identity">): Promise<void> {
+    if (spec.hasFence !== true) return;
+    await this.load();
+    assertSources("target", this.name, spec.sources);
+    const { params = {}, fence } = this.#definition!.options;
+    const values = valuesOf(params, spec.params);
+    try {
+      await fence?.(values as never, { identity });
+    } catch (error) {
+      throw said(`${placeOf(error) ?? placeOfCall(this.name, "fence")}: fence failed`, error);
+    }
+  }
+
   /** Of a ring target; any other is opened in the thread that serves it. */
   async open(spec: ScriptSpec, context: OpenContext): Promise<Backing> {
     const options = await this.#ringOptions();
@@ -193,6 +215,7 @@ class Script implements Target<ScriptSpec, typeof scriptArgs> {
       data: ring?.data ?? "address",
       perQueue: ring === undefined && (options as TargetOptions<{}>).perQueue === true,
       fanOut: ring?.sqesPerRequest ?? 1,
+      ...(options.fence && { hasFence: true }),
       params: words,
       ...rest,
       sources: sourcesOf(this.name),

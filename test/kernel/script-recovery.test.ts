@@ -157,6 +157,25 @@ test("upgrade swaps new code in under I/O; promises are waited for", async () =>
   expect({ exitCode, stderr }, stdout).toEqual({ exitCode: 0, stderr: "" });
 });
 
+test("its fence keeps a recovery from beginning until the dead server can do no harm", async () => {
+  using user = new UserFolder();
+  const held = JSON.stringify(`${user.path}/held`);
+  const fence = `fence() { if (existsSync(${held})) throw new Error("the old lease lasts"); },`;
+  user.target("disk.ts", "", 'import { existsSync } from "node:fs";', fence);
+  user.write("held", "");
+  await using device = await user.add("./disk.ts", "-n0");
+  await device.killServer();
+  const record = recordText(0);
+  const { exitCode, stderr } = await ublk("recover", "0");
+  expect(stderr).toMatch(/disk\.ts:\d+:\d+: fence failed: the old lease lasts/);
+  expect(exitCode).toBe(1);
+  expect((await device.report()).state).toBe("QUIESCED");
+  expect(recordText(0)).toBe(record);
+  rmSync(`${user.path}/held`);
+  await ublkOk("recover", "0");
+  await readBlock(device.path);
+});
+
 test("a target or filter that no request may run twice in gets queue, and add says why", async () => {
   using user = new UserFolder();
   user.target("once.ts", "", "", "repeatable: false,");

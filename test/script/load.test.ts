@@ -139,6 +139,10 @@ const wrong: Readonly<Record<string, readonly [files: Record<string, string>, sa
     },
     "a.ts:2: defineTarget: params.a.type is not one of string,",
   ],
+  "a fence that is none": [
+    { "a.ts": `${IMPORT}export default defineTarget({ fence: true, open() {} } as any);` },
+    "a.ts:2: defineTarget: fence is not a function",
+  ],
   "repeatable that is neither true nor false": [
     { "a.ts": `${IMPORT}export default defineTarget({ repeatable: "no", open() {} } as any);` },
     "a.ts:2: defineTarget: repeatable is not true or false",

@@ -113,6 +113,28 @@ test("its code is somebody's own: no standby is kept for it", async () => {
   expect(isOwnCode({ target: "loop", spec: {} })).toBe(false);
 });
 
+test("its fence gets its parameters, and what it throws is said with its place", async () => {
+  const file = write(`export default defineTarget({
+    params: { path: { type: "path" } },
+    fence({ path }, { identity }) {
+      if (path !== "/x/y") throw new Error("no way to " + path);
+      globalThis.fenced = identity;
+    },
+    open: () => { throw new Error(); } });`);
+  const target = findTarget(file);
+  const spec = await specOf(file, "-p", "path=/x/y");
+  expect(spec).toMatchObject({ hasFence: true });
+  await target.fence?.(spec, { identity: "7" });
+  expect(globalThis).toMatchObject({ fenced: "7" });
+  const bad = await specOf(file, "-p", "path=/z");
+  const failed = Promise.resolve(target.fence?.(bad, { identity: "7" }));
+  await expect(failed).rejects.toThrow(`${file}:5:38: fence failed: no way to /z`);
+  writeFileSync(file, "\n", { flag: "a" });
+  const changed = Promise.resolve(target.fence?.(spec, { identity: "7" }));
+  await expect(changed).rejects.toThrow("The target's code has changed");
+  expect(await specOf(write(FILE))).not.toHaveProperty("hasFence");
+});
+
 test("what says that a request must not run twice makes a disk of which none does", async () => {
   const plain = write(FILE);
   const once = write(FILE.replace("perQueue: true", "repeatable: false"));

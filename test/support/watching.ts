@@ -1,20 +1,15 @@
 // `ublk-bun watch` as a test uses it: in the background, and what it has caused as events.
 
 import { type DeviceEvent, EventLog, EventReader } from "../../src/device/events.ts";
-import {
-  type Background,
-  inFlight,
-  killNow,
-  readBlock,
-  start,
-  startUblk,
-  underLoad,
-} from "./crash.ts";
-import { serverPids, type TestDevice, until } from "./program.ts";
+import { type Background, inFlight, killNow, readBlock, start, underLoad } from "./crash.ts";
+import { program, serverPids, type TestDevice, until } from "./program.ts";
 
 /** Starts watch and waits until it is at work. */
-export async function startWatch(...words: string[]): Promise<Background> {
-  const watch = startUblk("watch", ...words);
+export const startWatch = (...words: string[]) => startWatchOf(program, ...words);
+
+/** The same with another program. */
+export async function startWatchOf(what: string, ...words: string[]): Promise<Background> {
+  const watch = start(what, "watch", ...words);
   await until("watch is at work", () => {
     if (!watch.running) throw new Error(`watch has ended: ${watch.stderr()}`);
     return watch.stderr().includes("watches the disks");

@@ -3,10 +3,11 @@
 
 import { targets } from "../../../../src/targets/index.ts";
 import { dieWhenAsked } from "./death.ts";
+import { fenced } from "./fenced.ts";
 import { liars } from "./liars.ts";
 import { rotating } from "./rotating.ts";
 
-(targets as unknown[]).push(...liars, rotating);
+(targets as unknown[]).push(...liars, rotating, fenced);
 const words = process.argv.slice(2);
 dieWhenAsked(words[0] ?? "");
 const { runToExitCode } = await import("../../../../src/cli/run.ts");

@@ -4,10 +4,11 @@
 import "../../../../src/worker.ts";
 import { targets } from "../../../../src/targets/index.ts";
 import { dieInFetchWhenAsked } from "./death.ts";
+import { fenced } from "./fenced.ts";
 import { liars } from "./liars.ts";
 import { doublePlaces, rotating } from "./rotating.ts";
 
 // In time: the Worker looks a target up when it is told to prepare.
-(targets as unknown[]).push(...liars, rotating);
+(targets as unknown[]).push(...liars, rotating, fenced);
 doublePlaces();
 dieInFetchWhenAsked();
