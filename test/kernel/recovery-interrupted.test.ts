@@ -3,7 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 
 import { batchWords } from "../support/batch.ts";
-import { daemonPids, killNow, readBlock, startUblk } from "../support/crash.ts";
+import { daemonPids, killNow, moments, readBlock, startUblk } from "../support/crash.ts";
 import { amount } from "../support/long.ts";
 import { buildKublk } from "../support/peer.ts";
 import { hasFeature, leftovers, run, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
@@ -22,10 +22,6 @@ async function recoverMilliseconds(): Promise<number> {
   killNow(0);
   return milliseconds;
 }
-
-/** Moments from a process's first to its last, and a little beyond. */
-const moments = (milliseconds: number, count: number) =>
-  Array.from({ length: count }, (_, i) => (milliseconds * 1.1 * (i + 0.5)) / count);
 
 /** Waits until nobody works at the device any more: it is served, or its last server is gone. */
 async function settled(device: TestDevice): Promise<"LIVE" | "waits"> {

@@ -4,15 +4,18 @@ import { afterEach, expect, test } from "bun:test";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 
 import {
+  type Background,
   changeRecord,
   daemonPids,
   killNow,
+  moments,
   readBlock,
   recordPath,
   recordText,
   start,
   startUblk,
 } from "../support/crash.ts";
+import { amount } from "../support/long.ts";
 import {
   hasFeature,
   leftovers,
@@ -32,6 +35,15 @@ import {
 } from "../support/watching.ts";
 
 afterEach(() => expect(leftovers()).toEqual([]));
+
+/** Whether watch waits for the death of device 0's server, and, where it shall, has a standby ready. */
+function isKept(watch: Background, withStandby: boolean): boolean {
+  const lastPid = (pattern: RegExp) => Number([...watch.stderr().matchAll(pattern)].at(-1)?.[1]);
+  const [server] = serverPids(0);
+  if (lastPid(/is watched, its server is pid (\d+)\n/g) !== server) return false;
+  const standby = lastPid(/has a standby, pid (\d+)\n/g);
+  return !withStandby || (standby !== server && daemonPids().includes(standby));
+}
 
 const served = ({ id }: TestDevice) => serverPids(id).length > 0;
 
@@ -118,25 +130,39 @@ test("given up with fail: a disk that can fail stays, and is recovered; another 
   await endWatch(watch);
 });
 
-test("watch is killed during a recovery: the next one recovers nothing twice", async () => {
-  await using device = await TestDevice.add("null", "-n0");
-  const restarts = async () => (await device.report()).restarts;
-  for (let round = 1; round <= 2; round++) {
-    await using first = await startWatch();
-    const killed = killNow(0);
-    const since = Date.now();
-    await until("a recovery", () => first.stderr().includes("is being recovered"));
-    first.kill("SIGKILL");
-    await first.ended;
-    await using second = await startWatch();
-    await untilServedAnew(device, killed);
-    await untilEvent("recovered", 0, since - 1000);
-    await until("the device is watched", () => second.stderr().includes("is watched"));
-    await endWatch(second);
-    expect(await restarts()).toBe(round);
-    expect(daemonPids().length).toBe(1);
-  }
-});
+test.each([[""], ["--standby"]])(
+  "watch %s is killed at any moment of a recovery: the next one recovers nothing twice",
+  async (option) => {
+    await using device = await TestDevice.add("null", "-n0");
+    await using watches = new AsyncDisposableStack();
+    const startOne = async () => {
+      const watch = watches.use(await startWatch(...(option === "" ? [] : [option])));
+      await until("the disk is kept", () => isKept(watch, option !== ""));
+      return watch;
+    };
+    let watch = await startOne();
+    const began = performance.now();
+    await untilServedAnew(device, killNow(0));
+    const whole = performance.now() - began;
+    const rounds = moments(whole, amount({ short: 2, long: 10 }));
+    for (const moment of rounds) {
+      await until("the disk is kept again", () => isKept(watch, option !== ""));
+      const since = Date.now();
+      const killed = killNow(0);
+      await Bun.sleep(moment);
+      watch.kill("SIGKILL");
+      await watch.ended;
+      watch = await startOne();
+      await untilServedAnew(device, killed);
+      await untilEvent("recovered", 0, since);
+      const recovered = eventsOf(0, since).filter(({ event }) => event === "recovered");
+      expect(recovered.length, `killed after ${moment} of ${whole} ms`).toBe(1);
+    }
+    await endWatch(watch);
+    await until("its standby has gone", () => daemonPids().length === 1);
+    expect((await device.report()).restarts).toBe(1 + rounds.length);
+  },
+);
 
 test("what was orphaned before watch began is recovered", async () => {
   await using device = await TestDevice.add("null", "-n0");

@@ -189,5 +189,9 @@ export const untilWaiting = ({ pid }: Background, path: string) =>
 export const untilInFlight = (id: number, count: number) =>
   until(`${count} in flight`, () => inFlight(id) === count);
 
+/** Moments from the first to the last of something that takes so long, and a little beyond. */
+export const moments = (milliseconds: number, count: number) =>
+  Array.from({ length: count }, (_, i) => (milliseconds * 1.1 * (i + 0.5)) / count);
+
 export const median = (numbers: readonly number[]) =>
   numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
