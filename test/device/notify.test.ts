@@ -60,6 +60,7 @@ test("the unit keeps servers and records alive when watch ends", () => {
     "Restart=always",
     "KillMode=process",
     "OOMPolicy=continue",
+    "OOMScoreAdjust=-1000",
     "PrivateMounts=yes",
     "RuntimeDirectory=ublk-bun",
     "RuntimeDirectoryPreserve=yes",

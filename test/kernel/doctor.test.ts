@@ -4,8 +4,9 @@ import { afterEach, expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 
 import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
-import { recordPath, recordText } from "../support/crash.ts";
-import { leftovers, TestDevice, ublk, ublkOk } from "../support/program.ts";
+import { daemonPids, killNow, recordPath, recordText } from "../support/crash.ts";
+import { holdCharDevice } from "../support/hold.ts";
+import { leftovers, program, run, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
@@ -44,6 +45,61 @@ test("a disk without a server is named with the command that brings it back, whi
   ]);
   await ublkOk("recover", "0");
   expect(await ublkOk("doctor")).toBe("nothing is wrong\n");
+});
+
+test("a device that cannot get a server is named with who holds it", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  await using holder = await holdCharDevice(await device.serverPid(), 0);
+  killNow(0);
+  await until("the server is gone", () => daemonPids().length === 0);
+  const { exitCode, found } = await findings();
+  expect(exitCode).toBe(1);
+  expect(found).toEqual([
+    {
+      check: "held",
+      what: expect.stringContaining(`/dev/ublkc0 is held by pid ${holder.pid}`),
+      remedy: "end that process, then run: ublk-bun recover 0",
+      fixed: false,
+    },
+  ]);
+});
+
+/** Which checks find something, and their remedies, for a doctor that is started like this. */
+async function foundBy(script: string): Promise<Record<string, string>> {
+  const { exitCode, stdout, stderr } = await run([
+    "sh",
+    "-c",
+    `${script} ${program} doctor --json`,
+  ]);
+  expect(exitCode, stderr).toBe(1);
+  const found = JSON.parse(stdout) as Found[];
+  return Object.fromEntries(found.map(({ check, remedy }) => [check, remedy]));
+}
+
+test("what a host, or a container, lacks is found, each with its remedy", async () => {
+  expect(await foundBy("exec setarch --uname-2.6")).toEqual({
+    kernel: "Linux 6.1 or later is needed",
+  });
+  const less = "exec setpriv --bounding-set=-sys_admin,-sys_resource,-ipc_lock";
+  expect(await foundBy(`ulimit -l 64; ${less}`)).toMatchObject({
+    memlock: "raise the limit: ulimit -l unlimited",
+    capabilities: "run it as root, outside of containers that take capabilities away",
+  });
+  expect(await foundBy("exec unshare -m sh -c 'mount --bind /proc /dev && exec \"$@\"' -")).toEqual(
+    {
+      udev: "run: mount -t devtmpfs devtmpfs /dev",
+      driver: "run: modprobe ublk_drv (Linux 6.1 or later, CONFIG_BLK_DEV_UBLK)",
+    },
+  );
+  const sysctl = "/proc/sys/kernel/io_uring_disabled";
+  const before = readFileSync(sysctl, "utf8");
+  try {
+    // 1 is no hindrance to root.
+    writeFileSync(sysctl, "1");
+    expect(await foundBy("exec")).toEqual({ io_uring: "run: sysctl kernel.io_uring_disabled=0" });
+  } finally {
+    writeFileSync(sysctl, before);
+  }
 });
 
 test("records of another boot and orphaned locks are found, and removed by --fix alone", async () => {

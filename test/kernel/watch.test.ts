@@ -15,10 +15,12 @@ import {
   start,
   startUblk,
 } from "../support/crash.ts";
+import { DatagramSocket } from "../support/datagram.ts";
 import { amount } from "../support/long.ts";
 import {
   hasFeature,
   leftovers,
+  program,
   serverPids,
   TestDevice,
   ublk,
@@ -270,6 +272,24 @@ test("recover --all serves every orphan, goes on after one that fails, and ends 
   const pid = await fine.serverPid();
   expect(await ublkOk("recover", "--all")).toMatch(/^\/dev\/ublkb0 is live, pid \d+\n$/);
   expect(await fine.serverPid()).toBe(pid);
+});
+
+test("systemd hears when watch is ready, how many servers there are, and its end", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  const path = "/tmp/notify-watch";
+  using manager = new DatagramSocket(path);
+  await using watch = start("env", `NOTIFY_SOCKET=${path}`, program, "watch");
+  const heard: string[] = [];
+  const hears = (words: string) =>
+    until(words, () => {
+      for (let text = manager.receive(); text !== ""; text = manager.receive()) heard.push(text);
+      return heard.some((text) => text.includes(words));
+    });
+  await hears("STATUS=1 server is watched\n");
+  expect(heard.filter((text) => text.startsWith("READY=1\n")).length).toBe(1);
+  await endWatch(watch);
+  await hears("STOPPING=1\n");
+  expect(await device.serverPid()).toBeGreaterThan(0);
 });
 
 test("a unit is installed where systemd looks for it", async () => {
