@@ -14,7 +14,7 @@ afterEach(() => expect(leftovers()).toEqual([]));
 test("verified writes go on while the servers of both die and are recovered", async () => {
   await using below = await TestDevice.add("mem", "-n0", "-q2", "--size=16MiB");
   await using above = await TestDevice.add("loop", "-n1", "-q2", "-f", below.path);
-  await verifyThroughDeaths(above, torture(KILLS), below);
+  await verifyThroughDeaths(above, torture(KILLS), { dying: below });
   await verifyThroughDeaths(above, torture(KILLS));
   await runOk("cmp", above.path, below.path);
 });

@@ -14,16 +14,20 @@ import { mounted } from "../support/torture/mounted.ts";
 import { steps } from "../support/torture/steps.ts";
 import { torture } from "../support/torture/torture.ts";
 import { verifyThroughDeaths } from "../support/torture/verified.ts";
+import { endWatch, startWatch } from "../support/watching.ts";
 
 const MIB = 1024 ** 2;
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
-test("fio's checksums hold on loop, through deaths of every kind", async () => {
+test("fio's checksums hold on loop, through deaths of every kind, and under watch", async () => {
   await using scratch = await Scratch.make(["mkfs.ext4", "-q"], 64 * MIB);
   const file = scratch.file("disk", 24 * MIB);
   await using device = await TestDevice.add("loop", "-n0", "-q2", "-f", file);
-  await verifyThroughDeaths(device, torture(6));
+  await verifyThroughDeaths(device, torture(5));
+  await using watch = await startWatch();
+  await verifyThroughDeaths(device, torture(3), { isWatched: true });
+  await endWatch(watch);
   await runOk("cmp", device.path, file);
 });
 

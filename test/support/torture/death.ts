@@ -3,7 +3,7 @@
 import { dlopen } from "bun:ffi";
 
 import { type Background, underLoad } from "../crash.ts";
-import { type DeviceReport, program, runOk, type TestDevice } from "../program.ts";
+import { type DeviceReport, program, runOk, type TestDevice, until } from "../program.ts";
 import { DiskNode } from "./watch.ts";
 
 const SIGNALS = { SIGKILL: 9, SIGSEGV: 11, SIGABRT: 6 } as const;
@@ -32,6 +32,8 @@ export interface MortalOptions {
   readonly load: readonly Background[];
   /** The program that recovers, where it is not the one under test. */
   readonly by?: string;
+  /** `watch` recovers it. */
+  readonly isWatched?: boolean;
 }
 
 /** A disk whose server dies and is recovered, again and again, and which must stay the same disk. */
@@ -50,19 +52,33 @@ export class Mortal {
 
   /** One death at the moment that `moment` waits for, and one recovery. */
   async die(death: Death, moment: () => Promise<void>): Promise<void> {
-    const { load, by = program } = this.#options;
+    const { load } = this.#options;
     const { id } = this.#device;
     const before = (this.#report ??= await this.#device.report());
     await moment();
     await underLoad(id, load, () => this.#kill(before, death));
     const began = performance.now();
-    const after = JSON.parse(await runOk(by, "recover", String(id), "--json")) as DeviceReport;
+    const after = await this.#recovered(before);
     this.recoverMs.push(performance.now() - began);
     this.#node.assertSame();
     if (after.serverPid === before.serverPid || after.restarts !== (before.restarts ?? 0) + 1) {
       throw new Error(`not recovered: ${JSON.stringify(after)}`);
     }
     this.#report = after;
+  }
+
+  /** What is known of the disk when it has its next server. */
+  async #recovered(before: DeviceReport): Promise<DeviceReport> {
+    const { by = program, isWatched = false } = this.#options;
+    const { id } = this.#device;
+    if (!isWatched) return JSON.parse(await runOk(by, "recover", String(id), "--json"));
+    let after = before;
+    await until(`a new server of device ${id}`, async () => {
+      after = await this.#device.report();
+      const isServed = after.serverPid !== null && after.serverPid !== before.serverPid;
+      return isServed && after.state === "LIVE" && after.restarts !== before.restarts;
+    });
+    return after;
   }
 
   #kill({ serverPid, queues }: DeviceReport, { signal, target }: Death): void {

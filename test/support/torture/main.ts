@@ -51,13 +51,14 @@ type Entry = readonly [
 
 /** Here, where the driver is; one after the other, each with its share of the kills. */
 async function inside(): Promise<number> {
-  const { verified } = await import("./verified.ts");
+  const { verified, watched } = await import("./verified.ts");
   const { historyCheck } = await import("./history-check.ts");
   const { mounted } = await import("./mounted.ts");
   const { steps } = await import("./steps.ts");
   const { torture } = await import("./torture.ts");
   const all: readonly Entry[] = [
-    ["verified", 0.6, verified],
+    ["verified", 0.45, verified],
+    ["watched", 0.15, watched],
     ["history", 0.2, historyCheck],
     ["mounted", 0.2, mounted],
     ["steps", 0, steps],

@@ -5,6 +5,7 @@ import { isBatch } from "../batch.ts";
 import { start } from "../crash.ts";
 import { hasFeature, TestDevice } from "../program.ts";
 import { dataModes } from "../verify.ts";
+import { endWatch, startWatch } from "../watching.ts";
 import { makeBackings } from "./backing.ts";
 import { DEATHS, Mortal } from "./death.ts";
 import { completedBytes, untilCompleted, untilDone } from "./disk-stat.ts";
@@ -24,19 +25,19 @@ const FIO =
 /**
  * fio over `device`, whose server dies `kills` times: spread over a job whose length in bytes is known, so
  * that fio cannot end before the last. The disk has two queues, and 8 MiB or 4 MiB a kill. `dying` is
- * whose server dies, where that is a disk below.
+ * whose server dies, where that is a disk below; `isWatched`: not we but `watch` recovers it.
  */
 export async function verifyThroughDeaths(
   device: TestDevice,
   { kills, seed, random, say }: Torture,
-  dying = device,
+  { dying = device, isWatched = false }: { dying?: TestDevice; isWatched?: boolean } = {},
 ): Promise<readonly number[]> {
   const log = new KernelLog();
   const jobBytes = jobMib(kills) * MIB;
   const words = [`--size=${jobBytes}`, `--offset_increment=${jobBytes}`, `--randseed=${seed}`];
   const first = completedBytes(device.id);
   await using fio = start(...FIO, `--filename=${device.path}`, ...words);
-  const mortal = new Mortal(dying, { random, load: [fio] });
+  const mortal = new Mortal(dying, { random, load: [fio], isWatched });
   for (let i = 0; i < kills; i++) {
     const at = Math.floor(((i + random()) * 0.95 * (2 * JOBS * jobBytes)) / kills);
     const death = DEATHS[i % DEATHS.length]!;
@@ -80,4 +81,26 @@ export async function verified(torture: Torture): Promise<TortureResult> {
     detail: `${options.length} data modes, ${mib} MiB written and read`,
     recoverMs,
   };
+}
+
+/** No crash loop: the servers die on purpose. */
+const PATIENT = ["--max-restarts=1000000", "--max-backoff=1s"];
+
+/** The same with `watch` to recover the disk, over each kind of backing; then with standbys. */
+export async function watched(torture: Torture): Promise<TortureResult> {
+  const ways = [[], [], ["--standby"], ["--standby"]];
+  const share = Math.ceil(torture.kills / ways.length);
+  const sizeBytes = JOBS * jobMib(share) * MIB;
+  await using backings = await makeBackings(sizeBytes * ways.length);
+  const recoverMs: number[] = [];
+  for (const [n, way] of ways.entries()) {
+    const words = [...backings.words(n, sizeBytes), "-n0", "-q2"];
+    torture.say(`watch ${way.join(" ")}, add ${words.join(" ")}: ${share} kills`);
+    await using device = await TestDevice.add(...words);
+    await using watch = await startWatch(...PATIENT, ...way);
+    const run = { ...torture, kills: share };
+    recoverMs.push(...(await verifyThroughDeaths(device, run, { isWatched: true })));
+    await endWatch(watch);
+  }
+  return { kills: share * ways.length, detail: "half of them with standbys", recoverMs };
 }
