@@ -20,7 +20,7 @@ import { KIND, laneOf } from "./tag.ts";
 const RING_SLEEP_NS = 100_000;
 /** So long the loop may wait for its turn while the ring is busy and no promise is under way. */
 const TURN_MS = 0.2;
-const SUBMIT_PAUSE_MS = 1;
+const SUBMIT_PAUSE_MS = 10;
 const TAKE_BACK_ROUNDS = 50;
 const TAKE_BACK_ROUND_NS = 1e6;
 

@@ -7,8 +7,8 @@ import type { Progress } from "./progress.ts";
 import { assertNotRefused, type Queue } from "./queue.ts";
 
 /** How often what is queued is offered to a kernel that takes none, or not all, of it: a second or more. */
-const SUBMIT_TRIES = 1000;
-const SUBMIT_PAUSE_MS = 1;
+const SUBMIT_TRIES = 100;
+const SUBMIT_PAUSE_MS = 10;
 const TAKE_BACK_ROUNDS = 50;
 const TAKE_BACK_ROUND_NS = 1e6;
 /** How long the confirmation of commits may wait for a request to come with it. */
