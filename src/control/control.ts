@@ -1,16 +1,26 @@
 // Sends control commands to /dev/ublk-control and awaits them: woken by an eventfd, never polling,
-// each with a deadline. Also waits for any file to become ready, and wakes sleeping queue Workers.
+// each with a deadline. Also waits for any file to become ready, reads from a disk that may never answer,
+// and wakes sleeping queue Workers.
 
 import { closeSync } from "node:fs";
 
 import { EXIT, KernelError, UblkError } from "../errors.ts";
+import { RWF } from "../ffi/block.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { EFD, eventfd, O, open } from "../ffi/libc.ts";
 import type { Liburing } from "../ffi/liburing.ts";
 import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
 import { ublksrv_ctrl_cmd } from "../ffi/ublk.ts";
 import { io_uring_sqe, IORING_SETUP } from "../ffi/uring.ts";
-import { prepCancel, prepMsgRing, prepPollAdd, prepUringCmd, setUserData } from "../ring/ops.ts";
+import {
+  prepCancel,
+  prepMsgRing,
+  prepPollAdd,
+  prepRead,
+  prepUringCmd,
+  setRwFlags,
+  setUserData,
+} from "../ring/ops.ts";
 import { Ring } from "../ring/ring.ts";
 import type { Command, Frame } from "./command.ts";
 import { getFeatures } from "./commands/get-features.ts";
@@ -24,7 +34,7 @@ const SLOTS = 32;
 /** How long a cancelled command may take to come back before its memory is given up. */
 const CANCEL_MS_MAX = 2000;
 /** High half of user_data. */
-const KIND = { command: 0, ignored: 1, poll: 2 } as const;
+const KIND = { command: 0, ignored: 1, poll: 2, read: 3 } as const;
 
 export interface ControlOptions {
   readonly liburing: Liburing;
@@ -125,6 +135,24 @@ export class Control implements Disposable {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting.set(sequence, () => resolve());
     this.#ring.submit();
+    return promise;
+  }
+
+  /**
+   * Reads the beginning of a file into all of `memory`; resolves with the bytes read or a negative errno:
+   * EAGAIN where the kernel would have to wait before the request is with the file's driver. Nobody is
+   * ever stuck in it: a process may end while the request is under way, which keeps the file open.
+   */
+  readNow(fd: number, { address, lengthBytes }: MappedMemory): Promise<number> {
+    const sequence = this.#next();
+    const at = this.#ring.sqe();
+    prepRead(this.#ring.sqes, at, fd, address, lengthBytes, 0);
+    setRwFlags(this.#ring.sqes, at, RWF.NOWAIT);
+    setUserData(this.#ring.sqes, at, sequence, KIND.read);
+    const { promise, resolve } = Promise.withResolvers<number>();
+    this.#waiting.set(sequence, resolve);
+    this.#ring.submit();
+    this.#reap();
     return promise;
   }
 

@@ -9,6 +9,8 @@ export const diskName = (id: number) => `ublkb${id}`;
 export const diskPath = (id: number) => `/dev/${diskName(id)}`;
 const sysfs = (id: number) => `/sys/block/${diskName(id)}`;
 
+const PAGE_BYTES = 4096;
+
 const readNumber = (path: string): number | undefined => {
   const text = peek(() => readFileSync(path, "utf8"));
   return text === undefined ? undefined : Number(text.trim());
@@ -30,6 +32,11 @@ export function diskShape(
   const logicalBlockBytes = readNumber(`${sysfs(id)}/queue/logical_block_size`);
   if (sectors === undefined || logicalBlockBytes === undefined) return undefined;
   return { sizeBytes: sectors * 512, logicalBlockBytes };
+}
+
+/** Bytes of a block, for direct I/O; a page where sysfs cannot tell. */
+export function blockBytes(id: number): number {
+  return diskShape(id)?.logicalBlockBytes ?? PAGE_BYTES;
 }
 
 /** Requests that the block layer has given to the device and not got back. */

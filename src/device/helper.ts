@@ -1,5 +1,6 @@
 // STOP_DEV and DEL_DEV, sent by a process of their own: they cannot be cancelled, and whoever sent
 // one cannot end before it does, not even by kill -9. So whoever waits for it can stop waiting.
+// The same with a direct read of a disk.
 
 import { readFileSync } from "node:fs";
 
@@ -9,10 +10,11 @@ import type { Control } from "../control/control.ts";
 import { commandError } from "../control/diagnosis.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
-import { close, O, open } from "../ffi/libc.ts";
+import { close, O, open, pread } from "../ffi/libc.ts";
+import { mapMemory } from "../ffi/memory.ts";
 import { writeAll } from "../write.ts";
 import { within } from "./deadline.ts";
-import { diskPath, inFlight } from "./disk.ts";
+import { blockBytes, diskPath, inFlight } from "./disk.ts";
 import { findDevice } from "./find-device.ts";
 import { describeCharHolders } from "./holders.ts";
 import { identityText } from "./identity.ts";
@@ -34,6 +36,8 @@ const TRAPPED = {
 export type TrappedVerb = keyof typeof TRAPPED;
 /** GET_PARAMS changes nothing, but waits for whoever changes the device. */
 const ASK_PARAMS = "get-params";
+/** Not a command, but may wait for the disk's server as long as those. */
+const READ_DISK = "read";
 
 const REUSE_LOOK_MS = 100;
 const FOR_EVER_MS = 2 ** 31 - 1;
@@ -102,9 +106,19 @@ export async function askParams(
   return Object.fromEntries(values) as KernelParams;
 }
 
-/** True while a helper of ours waits for the kernel to be done with this device. */
+/** Reads the first block by a helper process; UblkError when that is not back in time. */
+export async function readByHelper(id: number, { timeoutMs, liburing }: AskOptions): Promise<void> {
+  const { pid, answer } = await askHelper([READ_DISK, String(id), liburing], timeoutMs);
+  const what = `The disk of device ${id} cannot be read`;
+  if (typeof answer === "string") {
+    throw new UblkError(`${what}: pid ${pid} goes on trying`, { exitCode: EXIT.timedOut });
+  }
+  if (answer.text === "") throw new UblkError(`${what}: ${answer.complaint.trim()}`);
+}
+
+/** True while a helper of ours waits for the kernel to be done with a command to this device. */
 export function isBeingChanged(id: number): boolean {
-  const words = new RegExp(`\\0${SEND_COMMAND}\\0[a-z-]+\\0${id}\\0`);
+  const words = new RegExp(`\\0${SEND_COMMAND}\\0(?!${READ_DISK}\\0)[a-z-]+\\0${id}\\0`);
   return processIds().some((pid) =>
     words.test(peek(() => readFileSync(`/proc/${pid}/cmdline`, "utf8")) ?? ""),
   );
@@ -167,6 +181,10 @@ export async function sendTrapped(
   id: number,
   identity: string,
 ): Promise<void> {
+  if (verb === READ_DISK) {
+    writeAll(1, String(readDisk(id)));
+    return;
+  }
   if (verb !== ASK_PARAMS) {
     const info = await findDevice(control, id);
     const isIt = info !== undefined && identityText(info.identity) === identity;
@@ -181,6 +199,16 @@ export async function sendTrapped(
 /** JSON has no bigint. */
 const bigintsAsTexts = (_key: string, value: unknown) =>
   typeof value === "bigint" ? String(value) : value;
+
+/** Past the page cache: what is in there proves nothing. */
+function readDisk(id: number): number {
+  const fd = open(diskPath(id), O.RDONLY | O.DIRECT | O.CLOEXEC);
+  if (fd < 0) return -fd;
+  using memory = mapMemory(blockBytes(id));
+  const result = pread(fd, memory.address, memory.lengthBytes, 0);
+  close(fd);
+  return Math.max(0, -result);
+}
 
 async function attempt(control: Control, verb: TrappedVerb, id: number): Promise<number> {
   // The device is unmounted and closed, or this open fails; while it lasts nobody can mount it.

@@ -116,10 +116,11 @@ async function isReadable(
   daemon: Bun.Subprocess,
   options: LaunchOptions,
 ): Promise<boolean> {
-  const { job, interrupt } = options;
+  const { job, control, interrupt } = options;
   try {
     const isNew = job.verb === "add";
-    return await firstRead(id, { timeoutMs: job.timeoutMs, interrupt, daemon, isNew });
+    const { timeoutMs, liburing } = job;
+    return await firstRead(id, { control, liburing, timeoutMs, interrupt, daemon, isNew });
   } catch (error) {
     if (job.verb === "add") {
       daemon.kill("SIGKILL");

@@ -21,7 +21,7 @@ export const BLOCK_URING_CMD_DISCARD = 0x1200;
 export const FALLOC_FL = { KEEP_SIZE: 0x1, PUNCH_HOLE: 0x2, ZERO_RANGE: 0x10 } as const;
 
 /** `rw_flags` of a READ or WRITE. */
-export const RWF = { DSYNC: 0x2 } as const;
+export const RWF = { DSYNC: 0x2, NOWAIT: 0x8 } as const;
 
 /** `mask` of statx(2); STATX.DIOALIGN fills the stx_dio fields (Linux 6.1). */
 export const STATX = { BASIC_STATS: 0x7ff, DIOALIGN: 0x2000 } as const;

@@ -4,7 +4,15 @@ import { afterEach, expect, test } from "bun:test";
 import { resolve } from "node:path";
 
 import { batchWords } from "../support/batch.ts";
-import { daemonPids, ddWords, readBlock, start, untilInFlight } from "../support/crash.ts";
+import {
+  changeRecord,
+  daemonPids,
+  ddWords,
+  mendTarget,
+  readBlock,
+  start,
+  untilInFlight,
+} from "../support/crash.ts";
 import {
   type DeviceReport,
   leftovers,
@@ -249,4 +257,54 @@ test("add of a disk whose target throws at the first read says so, and takes it 
   const { exitCode, stderr } = await ublk("add", ...options);
   expect(stderr).toContain("fault_inject: thrown on purpose");
   expect(exitCode).toBe(1);
+});
+
+/** Keeps the disk open, and so what the page cache has of it. */
+function holdOpen(device: TestDevice): AsyncDisposable {
+  const holder = Bun.spawn(["sleep", "1000"], { stdio: [Bun.file(device.path), null, null] });
+  return {
+    [Symbol.asyncDispose]: async () => {
+      holder.kill("SIGKILL");
+      await holder.exited;
+    },
+  };
+}
+
+/** A recover that must not take the disk for usable; then its server is killed, and a good one follows. */
+async function expectLateUntilMended(device: TestDevice): Promise<void> {
+  const { exitCode, stderr } = await ublk("recover", "0", "--timeout=3s");
+  expect(stderr).toMatch(/Device 0 cannot be read within 3 s: .* does not answer \d+ request/);
+  expect(exitCode).toBe(124);
+  await device.killServer();
+  mendTarget(0);
+  await ublkOk("recover", "0", "--quiet");
+  await readBlock(device.path);
+}
+
+test.each(["read", "write"])(
+  "recover does not take the page cache's first block, there by a %s, for its server's answer",
+  async (direction) => {
+    await using device = await TestDevice.add(...faulty("swallow"));
+    await using holder = holdOpen(device);
+    void holder;
+    const files = direction === "read" ? [device.path, "/dev/null"] : ["/dev/zero", device.path];
+    const touch = ["dd", `if=${files[0]}`, `of=${files[1]}`, "bs=4k", "count=1", "conv=notrunc"];
+    await runOk(...touch);
+    await device.killServer();
+    // A good server: what is dirty keeps nobody from recovering.
+    await ublkOk("recover", "0", "--quiet");
+    await runOk(...touch);
+    await device.killServer();
+    changeRecord(0, (record) => ({ ...record, spec: { ...record.spec, faultAtBytes: 0 } }));
+    await expectLateUntilMended(device);
+  },
+);
+
+test("recover of a disk whose every tag is with a server that does not answer ends in time", async () => {
+  await using device = await TestDevice.add(...faulty("swallow", "-d1"));
+  using dd = request(device, FAULT_BLOCK);
+  await untilInFlight(0, 1);
+  await device.killServer();
+  await expectLateUntilMended(device);
+  expect((await dd.ended).exitCode).toBe(0);
 });

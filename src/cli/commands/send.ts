@@ -1,4 +1,4 @@
-// __send: sends one STOP_DEV or DEL_DEV, which may hold its sender in the kernel for ever.
+// __send: sends one STOP_DEV or DEL_DEV, or reads a disk, which may hold its process in the kernel for ever.
 
 import { defineCommand } from "citty";
 
