@@ -12,6 +12,7 @@ import { _exit, close, F, fcntl } from "../ffi/libc.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { log, logAsDaemon } from "../log.ts";
 import { assertStillDue } from "./attach.ts";
+import { isOwnCode } from "./code.ts";
 import { Device } from "./device.ts";
 import { diskPath, inFlight } from "./disk.ts";
 import { findDevice } from "./find-device.ts";
@@ -192,6 +193,8 @@ class Daemon {
         },
       );
     }
+    // A person's code may ask for memory for ever: then it is what the kernel ends, and nothing else.
+    if (isOwnCode(record)) peek(() => writeFileSync("/proc/self/oom_score_adj", "0"));
     return new Device(record, {
       control,
       store: this.#store,

@@ -1,7 +1,7 @@
 // Targets that go wrong: each is told with file and line, and leaves no hung disk and no half-made one.
 
 import { afterEach, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 
 import { readBlock } from "../support/crash.ts";
 import { leftovers, runOk, type TestDevice, ublk, ublkOk, until } from "../support/program.ts";
@@ -88,6 +88,44 @@ test("an endless loop trips --stall-timeout, and the disk waits for recover", as
   await dies(device, user);
   expect(log()).toMatch(/busy with one round for 2000 ms: \S+disk\.ts:7: read does not return/);
 });
+
+test("a target that allocates for ever is what the kernel ends, and nothing else", async () => {
+  using user = new UserFolder();
+  const members = `${READ} => {
+      while (offset === 9 * 4096) kept.push(new Uint8Array(16 << 20).fill(1));
+      into.fill(0);
+    },`;
+  user.target("disk.ts", members, "const kept: Uint8Array[] = [];");
+  await using device = await user.add("./disk.ts", "-n0", "--stall-timeout=0");
+  const pid = await device.serverPid();
+  expect(readFileSync(`/proc/${pid}/oom_score_adj`, "utf8")).toBe("0\n");
+  // All of the machine's memory takes longer to fill.
+  using group = new MemoryGroup(pid, 256 * 1024 ** 2);
+  await dies(device, user);
+  expect(group.kills).toBe(1);
+});
+
+/** A control group of one process and so much memory. */
+class MemoryGroup implements Disposable {
+  readonly #folder = "/sys/fs/cgroup/ublk-test";
+
+  constructor(pid: number, maxBytes: number) {
+    writeFileSync("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+    mkdirSync(this.#folder);
+    writeFileSync(`${this.#folder}/memory.max`, String(maxBytes));
+    writeFileSync(`${this.#folder}/cgroup.procs`, String(pid));
+  }
+
+  /** How often the kernel has ended a process of it for memory. */
+  get kills(): number {
+    const events = readFileSync(`${this.#folder}/memory.events`, "utf8");
+    return Number(/^oom_kill (\d+)$/m.exec(events)?.[1]);
+  }
+
+  [Symbol.dispose](): void {
+    rmdirSync(this.#folder);
+  }
+}
 
 test("a background that never rests does not keep requests from being answered", async () => {
   using user = new UserFolder();
