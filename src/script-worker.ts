@@ -50,6 +50,7 @@ const BEAT_MS_MIN = 20;
 /** How long `close` may take when the record sets no limit. */
 const CLOSE_MS_MAX = 30_000;
 const FATAL_EXIT = 70;
+const MAY_BE_LOST = "what was written since the last flush may be lost";
 
 interface Opened extends Layer {
   readonly perQueue: boolean;
@@ -173,6 +174,15 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
     // The buffers go with the process: the target's timers and promises go on.
   };
   let isDrainedTold = false;
+  let orders = 0;
+  /** What was answered must be where a successor finds it, before anybody counts on that. */
+  const tellDrained = async () => {
+    const order = orders;
+    const unflushed = await flushedOrWhyNot();
+    // An order may have come meanwhile: nobody waits for this any more.
+    if (order !== orders) return;
+    report({ kind: "drained", ...(unflushed !== undefined && { unflushed }) });
+  };
   pump = new AsyncPump({
     ring,
     queues: lanes.map(({ queue }) => queue),
@@ -182,7 +192,7 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
     onDrained: () => {
       if (isDrainedTold) return;
       isDrainedTold = true;
-      report({ kind: "drained" });
+      void tellDrained();
     },
   });
   const obey = (from: MessagePort) => {
@@ -191,6 +201,7 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
       if (received === undefined) return;
       const { kind } = (received as { message: ToServingWorker }).message;
       isDrainedTold = false;
+      orders++;
       if (kind === "refuse") refuse();
       else for (const { queue } of lanes) queue[kind]();
     }
@@ -261,6 +272,17 @@ function refuse(): void {
   pump?.call();
 }
 
+/** Flushes this instance: each queue's thread does its own. */
+async function flushedOrWhyNot(): Promise<string | undefined> {
+  const { disk, placeOfCall } = opened!;
+  try {
+    await disk.flush?.();
+    return undefined;
+  } catch (error) {
+    return `${placeOf(error) ?? placeOfCall("flush")}: flush failed: ${messageOf(error)}`;
+  }
+}
+
 /** What was written must be where the next server finds it, before the kernel lets that one begin. */
 async function closeDisk(): Promise<void> {
   const { disk, placeOfCall, ioTimeoutMs: timeoutMs } = opened!;
@@ -273,10 +295,10 @@ async function closeDisk(): Promise<void> {
     const outcome = await Promise.race([closed(), Bun.sleep(limitMs)]);
     if (outcome !== "closed") {
       const text = `${placeOfCall("close")}: close has not ended after ${limitMs / 1000} s`;
-      report({ kind: "log", text });
+      report({ kind: "log", text: `${text}; ${MAY_BE_LOST}` });
     }
   } catch (error) {
-    report({ kind: "log", text: `closing the disk failed: ${stackOf(error)}` });
+    report({ kind: "log", text: `closing the disk failed, ${MAY_BE_LOST}: ${stackOf(error)}` });
   }
 }
 

@@ -259,11 +259,12 @@ class Daemon {
     if (this.#removing || this.#lettingGo) return { ok: false, why: "it is ending already" };
     this.#lettingGo = true;
     log.info(`asked to let go of ${diskPath(device.id)} for a successor`);
-    if (!(await device.drain(drainTimeoutMs))) {
+    const undrained = await device.drain(drainTimeoutMs);
+    if (undrained !== undefined) {
       this.#lettingGo = false;
-      const why = `its requests did not end within ${drainTimeoutMs / 1000} s`;
+      const { why, isLate } = undrained;
       log.warn(`${why}; goes on serving`);
-      return { ok: false, why };
+      return { ok: false, why, ...(!isLate && { exitCode: EXIT.failed }) };
     }
     if (stays) {
       this.#lettingGo = false;

@@ -204,13 +204,16 @@ export class Device {
   }
 
   /**
-   * Ends what the target has begun and keeps what is new. False: not within `timeoutMs`; what was kept
-   * is started then, and all goes on as before.
+   * Ends what the target has begun, flushes it and keeps what is new. Otherwise why not, `isLate` where
+   * `timeoutMs` was too short; what was kept is started then, and all goes on as before.
    */
-  async drain(timeoutMs: number): Promise<boolean> {
-    if ((await within(timeoutMs, this.#workers.drain())) !== "late") return true;
+  async drain(timeoutMs: number): Promise<{ why: string; isLate: boolean } | undefined> {
+    const outcome = await within(timeoutMs, this.#workers.drain());
+    if (outcome !== "late" && outcome.unflushed === undefined) return undefined;
     this.stay();
-    return false;
+    return outcome === "late"
+      ? { why: `its requests did not end within ${timeoutMs / 1000} s`, isLate: true }
+      : { why: outcome.unflushed!, isLate: false };
   }
 
   /** Takes `drain` back. */

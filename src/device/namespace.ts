@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { CLONE, close, mount, MS, O, open, PR, prctl, setns, unshare } from "../ffi/libc.ts";
 import { peek } from "./processes.ts";
 
-/** A server that is killed for memory takes its disk's users with it. */
+/** A server that is killed for memory takes its disk's users with it; one of a person's own code: daemon.ts. */
 const OOM_SCORE_ADJ = -1000;
 
 export interface Surroundings {

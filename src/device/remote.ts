@@ -4,7 +4,7 @@
 import { closeSync, openSync, unlinkSync } from "node:fs";
 import { basename, dirname } from "node:path";
 
-import { EXIT, messageOf, UblkError } from "../errors.ts";
+import { EXIT, type ExitCode, messageOf, UblkError } from "../errors.ts";
 import { within } from "./deadline.ts";
 import { diskPath } from "./disk.ts";
 import type { Store } from "./store.ts";
@@ -17,12 +17,16 @@ export interface LetGo {
   readonly stays: boolean;
 }
 
-/** `ok` comes when every request that had begun is answered; the daemon is leaving then. */
-export type Answer = { readonly ok: true } | { readonly ok: false; readonly why: string };
+/** `ok` comes when all that had begun is answered, and flushed; the daemon is leaving then. */
+export type Answer =
+  | { readonly ok: true }
+  /** `exitCode`: what the command ends with; not given where time was too short. */
+  | { readonly ok: false; readonly why: string; readonly exitCode?: ExitCode };
 
 /**
  * Asks the server of a device to end what has begun and keep what is new, and, unless it `stays`, to go.
- * Throws UblkError (exit 124) when it goes on serving. `died`: what is to take its place has ended.
+ * Throws UblkError (exit 124 where time was too short) when it goes on serving. `died`: what is to take
+ * its place has ended.
  */
 export async function askToLetGo(
   id: number,
@@ -36,8 +40,11 @@ export async function askToLetGo(
   if (typeof answered === "number") return; // What the new server died of is for its launcher to tell.
   if (answered.ok) return;
   throw new UblkError(`The server of ${diskPath(id)} does not let go: ${answered.why}`, {
-    exitCode: EXIT.timedOut,
-    hint: "it goes on serving, nothing was changed; a longer time: --drain-timeout, --timeout",
+    exitCode: answered.exitCode ?? EXIT.timedOut,
+    hint:
+      answered.exitCode === undefined
+        ? "it goes on serving, nothing was changed; a longer time: --drain-timeout, --timeout"
+        : "it goes on serving, nothing was changed",
   });
 }
 

@@ -201,13 +201,18 @@ export class Workers {
     return this.#live;
   }
 
-  /** Lets every Worker end what its target has begun and keep what is new; resolves when all have. */
-  async drain(): Promise<void> {
+  /**
+   * Lets every Worker end what its target has begun and keep what is new; resolves when all have, with
+   * why a flush failed, where one did.
+   */
+  async drain(): Promise<{ readonly unflushed: string | undefined }> {
     const drained = this.#workers.map(({ queueId, gone }) =>
       gone ? undefined : this.#next(queueId),
     );
     this.#tell({ kind: "drain" });
-    await Promise.race([Promise.all(drained), this.gone]);
+    const answers = (await Promise.race([Promise.all(drained), this.gone])) ?? [];
+    const failed = answers.find((answer) => answer?.kind === "drained" && answer.unflushed);
+    return { unflushed: failed?.kind === "drained" ? failed.unflushed : undefined };
   }
 
   /** Takes `drain` back. */

@@ -66,7 +66,8 @@ export interface Prime {
 /** Sent through the port while the Worker sits in its ring, announced by MSG_RING. */
 export interface Order {
   /**
-   * - drain: start nothing new, keep it; say `drained` when all that was begun is committed
+   * - drain: start nothing new, keep it; say `drained` when all that was begun is committed, and a
+   *   disk of functions is flushed
    * - stay: start what was kept, go on as before
    * - leave: drain, then give up ring and descriptors: the kernel has what was kept done again
    * - refuse: answer every request with EIO, for the disk is being taken back
@@ -91,8 +92,8 @@ export type FromWorker =
   | { readonly kind: "note"; readonly text: string }
   /** The target threw before the device was live; every request is refused since. */
   | { readonly kind: "broken"; readonly message: string }
-  /** Nothing is with the target any more, and nothing new is started. */
-  | { readonly kind: "drained" }
+  /** Nothing is with the target any more, and nothing new is started. `unflushed`: why its flush failed. */
+  | { readonly kind: "drained"; readonly unflushed?: string }
   /** Ring and descriptors are unmapped: the Worker holds nothing of the device any more. */
   | { readonly kind: "gone" }
   /** Preparing or priming failed; nothing was served. */

@@ -16,6 +16,7 @@ import {
   ublk,
   ublkOk,
 } from "../support/program.ts";
+import { sparseFile } from "../support/sparse-file.ts";
 import { UserFolder } from "../support/user-target.ts";
 
 const MEMORY = "/dev/shm/script-test";
@@ -207,6 +208,69 @@ export default defineFilter({ repeatable: false, open: () => ({}) });\n`,
   expect(recovered.stderr).toContain(`but ${why}`);
   expect(recovered.exitCode).toBe(0);
   await readBlock(device.path);
+});
+
+test("upgrade lets what was answered be flushed first; where that fails or hangs, the old server goes on", async () => {
+  using user = new UserFolder();
+  const [full, hang] = [`${user.path}/full`, `${user.path}/hang`];
+  const blocks = sparseFile(`${user.path}/blocks`, 1 << 20);
+  user.write(
+    "disk.ts",
+    `import { existsSync, openSync, readSync, writeSync } from "node:fs";
+import { BlockError, defineTarget } from "ublk-bun";
+export default defineTarget({
+  open() {
+    const fd = openSync(${JSON.stringify(blocks)}, "r+");
+    const cache = new Map<number, Uint8Array>();
+    return {
+      sizeBytes: 1 << 20,
+      logicalBlockBytes: 4096,
+      read(offset, into) {
+        for (let at = 0; at < into.length; at += 4096) {
+          const kept = cache.get(offset + at);
+          if (kept === undefined) readSync(fd, into, at, 4096, offset + at);
+          else into.set(kept, at);
+        }
+      },
+      write(offset, from) {
+        for (let at = 0; at < from.length; at += 4096) cache.set(offset + at, from.slice(at, at + 4096));
+      },
+      async flush() {
+        if (existsSync(${JSON.stringify(full)})) throw new BlockError("ENOSPC");
+        while (existsSync(${JSON.stringify(hang)})) await Bun.sleep(20);
+        for (const [at, bytes] of cache) writeSync(fd, bytes, 0, 4096, at);
+        cache.clear();
+      },
+    };
+  },
+});
+`,
+  );
+  await using device = await user.add("./disk.ts", "-n0");
+  const pid = await device.serverPid();
+  const data = user.write(
+    "data",
+    "answered, and flushed by nobody yet\n".repeat(4096).slice(0, 65_536),
+  );
+  await runOk("dd", `if=${data}`, `of=${device.path}`, "bs=4k", "oflag=direct", "status=none");
+  const same = (path: string) => runOk("cmp", "-n", "65536", data, path);
+
+  user.write("full", "");
+  const failed = await ublk("upgrade", "0");
+  expect(failed.stderr).toMatch(/disk\.ts:\d+:\d+: flush failed: ENOSPC/);
+  expect(failed.exitCode).toBe(1);
+  rmSync(full);
+  user.write("hang", "");
+  const late = await ublk("upgrade", "0", "--drain-timeout=500ms");
+  expect(late.stderr).toContain("did not end within 0.5 s");
+  expect(late.exitCode).toBe(124);
+  expect(await device.serverPid()).toBe(pid);
+  await same(device.path);
+
+  rmSync(hang);
+  await ublkOk("upgrade", "0");
+  expect(await device.serverPid()).not.toBe(pid);
+  await same(blocks);
 });
 
 test("a drain that a promise keeps from ending is given up; the old server goes on", async () => {
