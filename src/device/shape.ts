@@ -12,7 +12,11 @@ const SHAPE_FIELDS = [
   ["basic_dev_sectors", "size in sectors"],
   ["basic_logical_bs_shift", "logical block size (log2)"],
   ["basic_attrs", "set of attributes"],
+  ["basic_max_sectors", "largest request in sectors"],
 ] as const;
+
+/** A backing that has grown still holds all of the disk, and larger requests need not come. */
+const MAY_GROW: readonly string[] = ["basic_dev_sectors", "basic_max_sectors"];
 
 /** A target that has changed its shape would read and write in the wrong places: throws then. */
 export async function assertSameShape(
@@ -24,8 +28,7 @@ export async function assertSameShape(
   const params = await control.run(getParams, id, undefined);
   for (const [field, what] of SHAPE_FIELDS) {
     if (params[field] === wanted[field]) continue;
-    // A backing that has grown still holds all of the disk.
-    if (field === "basic_dev_sectors" && wanted[field]! > params[field]) continue;
+    if (MAY_GROW.includes(field) && wanted[field]! > params[field]!) continue;
     throw new UblkError(
       `The target of device ${id} has changed: ` +
         `its ${what} is ${wanted[field]}, the kernel's disk has ${params[field]}`,
