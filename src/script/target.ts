@@ -172,6 +172,7 @@ class Script implements Target<ScriptSpec, typeof scriptArgs> {
   /** Of a ring target; any other is opened in the thread that serves it. */
   async open(spec: ScriptSpec, context: OpenContext): Promise<Backing> {
     const options = await this.#ringOptions();
+    assertSources("target", this.name, spec.sources);
     const values = valuesOf(options.params ?? {}, spec.params);
     const { deviceId, identity, isNew, queues = 1 } = context;
     const open = options.open as Open;

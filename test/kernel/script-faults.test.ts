@@ -3,7 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 
-import { readBlock } from "../support/crash.ts";
+import { daemonPids, readBlock } from "../support/crash.ts";
 import { leftovers, runOk, type TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 import { UserFolder } from "../support/user-target.ts";
 
@@ -13,12 +13,29 @@ afterEach(() => expect(leftovers()).toEqual([]));
 
 const READ = "read: (offset: number, into: Uint8Array)";
 
+/** Waits for the kernel's first read with an answer that never comes. */
+const BEFORE_LIVE = `let isProbe = true;
+const later = (act: () => void) => { setTimeout(act); return new Promise<void>(() => {}); };`;
+
+/** A ring target of 1 MiB whose `serve` returns this. */
+const ring = (handler: string) => `import { defineRingTarget } from "ublk-bun";
+export default defineRingTarget({
+  data: "none",
+  open: () => ({ sizeBytes: 1 << 20, fds: [] }),
+  serve: ({ queue }) => ${handler},
+});
+`;
+
 /** `add` of a target of these members fails, saying this, and nothing is left; more: script-worker.test.ts. */
 const refused: Readonly<Record<string, readonly [members: string, said: RegExp, top?: string]>> = {
   "a syntax error": ["read: ;", /disk\.ts:9:11: Unexpected ;/],
   "a read that throws": [
     `${READ} => { throw new Error("no luck"); },`,
     /disk\.ts:9:\d+: reading the first block failed: no luck/,
+  ],
+  "a read that rejects": [
+    'async read() { await 1; throw new BlockError("ENXIO"); },',
+    /disk\.ts:9:\d+: reading the first block failed: ENXIO/,
   ],
   "a read that hangs": [
     `${READ} => new Promise<void>(() => {}),`,
@@ -28,17 +45,85 @@ const refused: Readonly<Record<string, readonly [members: string, said: RegExp, 
     `${READ} => { process.exit(3); },`,
     /disk\.ts:9:\d+: reading the first block failed: the target called process\.exit\(3\)/,
   ],
+  // The kernel's own first read, of a device that is being made.
+  "an exception that nobody catches, before the disk is live": [
+    `${READ} => isProbe ? void (isProbe = false) : later(() => { throw new Error("stray"); }),`,
+    /The target failed: queue 0: [^]*stray[^]*disk\.ts:9:\d+/,
+    BEFORE_LIVE,
+  ],
+  "process.exit, before the disk is live": [
+    `${READ} => isProbe ? void (isProbe = false) : later(() => process.exit(3)),`,
+    /The target failed: queue 0: [^]*process\.exit\(3\)[^]*disk\.ts:9:\d+/,
+    BEFORE_LIVE,
+  ],
 };
+
+/** The same of files that are no such target. */
+const refusedFiles: Readonly<Record<string, readonly [text: string, said: RegExp]>> = {
+  "an export of something else": [
+    "\nexport default 4;\n",
+    /disk\.ts:2: the default export is not a target, it is of type number/,
+  ],
+  "a missing package": [
+    'import x from "not-there";\nexport default x;\n',
+    /disk\.ts:1: Cannot find package 'not-there'/,
+  ],
+  "a ring target whose serve returns no handler": [
+    ring("({}) as never"),
+    /disk\.ts:2: serve returned no handler/,
+  ],
+  "a ring target whose start throws at once": [
+    ring('({ start() { throw new Error("no luck"); }, finish() {} })'),
+    /The target failed: queue 0: [^]*no luck[^]*disk\.ts:5:\d+/,
+  ],
+};
+
+/** `add` of a folder's disk.ts says this, and leaves nothing. */
+async function isRefused(user: UserFolder, said: RegExp): Promise<void> {
+  const { exitCode, stderr } = await user.ublk("add", "./disk.ts", "-n0", "--io-timeout=1s");
+  expect(stderr).toMatch(said);
+  expect(exitCode, stderr).not.toBe(0);
+}
 
 for (const [what, [members, said, top]] of Object.entries(refused)) {
   test(`${what}: add says where, and leaves nothing`, async () => {
     using user = new UserFolder();
     user.target("disk.ts", members, top);
-    const { exitCode, stderr } = await user.ublk("add", "./disk.ts", "-n0", "--io-timeout=1s");
-    expect(stderr).toMatch(said);
-    expect(exitCode, stderr).not.toBe(0);
+    await isRefused(user, said);
   });
 }
+
+for (const [what, [text, said]] of Object.entries(refusedFiles)) {
+  test(`${what}: add says where, and leaves nothing`, async () => {
+    using user = new UserFolder();
+    user.write("disk.ts", text);
+    await isRefused(user, said);
+  });
+}
+
+test("a ring target that throws ends its server; changed code is refused until it is accepted", async () => {
+  using user = new UserFolder();
+  const nine = "if (queue.offsetBytes(tag) === 9 * 4096) throw new Error(`no ${tag}`);";
+  const start = (first: string) =>
+    ring(`({
+      start(tag) {
+        ${first}
+        queue.complete(tag, queue.lengthBytes(tag));
+      },
+      finish() {},
+    })`);
+  user.write("disk.ts", start(nine));
+  await using device = await user.add("./disk.ts", "-n0");
+  const waiting = readBlock(device.path, 9);
+  await device.untilState("QUIESCED");
+  expect(log()).toMatch(/Error: no \d+[^]*disk\.ts:7:\d+/);
+  user.write("disk.ts", start(""));
+  const changed = await ublk("recover", "0");
+  expect(changed.stderr).toContain(`has changed since it was made: ${user.path}/disk.ts`);
+  expect(changed.exitCode).toBe(6);
+  await ublkOk("recover", "0", "--quiet", "--accept-changes");
+  await waiting;
+});
 
 test("an open that never ends is given up", async () => {
   using user = new UserFolder();
@@ -138,26 +223,43 @@ test("a background that never rests does not keep requests from being answered",
   for (let block = 0; block < 4; block++) await readBlock(device.path, block);
 });
 
-test("a target that answers nothing more can still be deleted", async () => {
+/** Requests of block 9 never end. */
+const NINE_HANGS = `${READ} => offset === 9 * 4096 ? new Promise<void>(() => {}) : void into.fill(0),`;
+
+test("a disk is deleted while a request of it waits for its deadline", async () => {
   using user = new UserFolder();
-  user.target(
-    "disk.ts",
-    `${READ} => offset === 0 ? void into.fill(0) : new Promise<void>(() => {}),`,
-  );
-  await using device = await user.add("./disk.ts", "-n0", "--io-timeout=1s");
-  const waiting = readBlock(device.path, 9).catch(() => {});
-  await until(
-    "it waits",
-    () => !/^\s*0\s+0\s*$/.test(readFileSync("/sys/block/ublkb0/inflight", "utf8")),
-  );
-  await waiting;
-  await ublkOk("del", "0");
+  user.target("disk.ts", NINE_HANGS);
+  await using device = await user.add("./disk.ts", "-n0", "--io-timeout=2s");
+  const waiting = readBlock(device.path, 9).catch((error: Error) => error.message);
+  await device.untilBusy();
+  await ublkOk("del", "0", "--force");
+  expect(await waiting).toMatch(/timed out/i);
   expect((await ublk("list")).stdout).not.toContain("ublkb0");
 });
 
-test("close that fails or hangs does not keep the device", async () => {
+test("a request without a deadline: del says what holds it, and works once that is killed", async () => {
   using user = new UserFolder();
-  user.target("disk.ts", "close: () => new Promise<void>(() => {}),");
+  user.target("disk.ts", NINE_HANGS);
+  await using device = await user.add("./disk.ts", "-n0", "--io-timeout=0");
+  const waiting = readBlock(device.path, 9).catch(() => {});
+  await device.untilBusy();
+  const pid = await device.serverPid();
+  const stuck = await ublk("del", "0", "--force", "--timeout=2s");
+  expect(stuck.stderr).toContain(`pid ${pid} (ublk-bun) still holds 1 request`);
+  expect(stuck.stderr).toContain(`kill -9 ${pid}`);
+  expect(stuck.exitCode).toBe(124);
+  process.kill(pid, "SIGKILL");
+  await waiting;
+  await until("no process of ours", () => daemonPids().length === 0);
+  await ublkOk("del", "0");
+});
+
+test.each([
+  ["fails", '{ throw new Error("no"); }'],
+  ["hangs", "new Promise<void>(() => {})"],
+])("close that %s does not keep the device", async (_how, body) => {
+  using user = new UserFolder();
+  user.target("disk.ts", `close: () => ${body},`);
   await using device = await user.add("./disk.ts", "-n0", "--io-timeout=1s");
   await runOk("blockdev", "--getsize64", device.path);
   await ublkOk("del", "0");

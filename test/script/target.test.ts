@@ -83,6 +83,8 @@ test("a ring target says what it needs of the data", async () => {
   expect(backing.geometry).toMatchObject({ sizeBytes: 8192, volatileCache: true });
   const handler = target.serve(spec, { facts: backing.facts, fds: [], queue: {} as never });
   expect(handler).toMatchObject({ facts: { a: 1 }, params: {} });
+  writeFileSync(file, "\n// another\n", { flag: "a" });
+  await expect(target.open(spec, context)).rejects.toThrow(`code has changed: ${file}`);
 });
 
 test("a word that is a path names a file, at any place where a target may be named", () => {
