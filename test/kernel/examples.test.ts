@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { isFragile } from "../support/fragile.ts";
+import { readBlock } from "../support/crash.ts";
 import { startNginx } from "../support/nginx.ts";
 import {
   leftovers,
@@ -15,6 +16,7 @@ import {
   type TestDevice,
   ublk,
   ublkOk,
+  until,
 } from "../support/program.ts";
 import { sparseFile } from "../support/sparse-file.ts";
 import { makeDisk, pullThePlug } from "../support/tutorial.ts";
@@ -48,10 +50,19 @@ async function keepsThroughAKill(device: TestDevice): Promise<void> {
   expect(await runOk("sha256sum", device.path)).toBe(before);
 }
 
+/** What fio writes at depth 32, in large and small pieces, it reads again. */
+async function verifyPieces(device: TestDevice, mib: number): Promise<void> {
+  const words = `--name=pieces --filename=${device.path} --ioengine=libaio --direct=1 --rw=randwrite
+    --bssplit=4k/60:16k/30:256k/10 --iodepth=32 --size=${mib}m --verify=crc32c --verify_fatal=1
+    --verify_state_save=0`;
+  await runOk("fio", ...words.split(/\s+/));
+}
+
 test("sqlite.ts: its data is in the database, and outlives its server", async () => {
   using user = new UserFolder();
   const words = ["--param=path=disk.db", "--param=size=4MiB"];
   await using device = await user.add("--target", example("sqlite.ts"), ...words);
+  await verifyPieces(device, 4);
   await keepsThroughAKill(device);
   expect(existsSync(join(user.path, "disk.db"))).toBe(true);
   await runOk("blkdiscard", device.path);
@@ -64,6 +75,7 @@ test("encrypt.ts: its data is read back, and is not in the file", async () => {
   const file = sparseFile(join(user.path, "disk.img"), 2 * MIB);
   const words = ["--param=path=disk.img", "--param=key=key"];
   await using device = await user.add("--target", example("encrypt.ts"), ...words);
+  await verifyPieces(device, 2);
   await runOk(
     "sh",
     "-c",
@@ -113,6 +125,24 @@ test("http.ts: what nginx has, read once; the next server reads it from the cach
   await runOk("cmp", device.path, file);
   expect(web.answers(206)).toBe((2 * MIB) / 65_536);
   expect(readdirSync(join(user.path, "cache"))).toHaveLength(1);
+});
+
+test("http.ts: a file that has changed on nginx is no longer this disk: EIO, and the log says why", async () => {
+  using user = new UserFolder();
+  await using web = await startNginx(user.path);
+  const file = join(web.folder, "disk.img");
+  await runOk("dd", "if=/dev/urandom", `of=${file}`, "bs=1M", "count=1", "status=none");
+  const words = [`--param=url=${web.url}/disk.img`, "--param=cache=cache"];
+  await using device = await user.add("--target", example("http.ts"), "-n0", ...words);
+  const kept = await runOk("sh", "-c", `head -c 4096 ${device.path} | sha256sum`);
+  await runOk("dd", "if=/dev/urandom", `of=${file}`, "bs=1M", "count=2", "status=none");
+  await expect(readBlock(device.path, 255)).rejects.toThrow("Input/output error");
+  await until("it is in the log", () =>
+    readFileSync("/run/ublk-bun/0.log", "utf8").includes("disk.img: status 200; answered EIO"),
+  );
+  // What was read of the disk before is there still.
+  await runOk("blockdev", "--flushbufs", device.path);
+  expect(await runOk("sh", "-c", `head -c 4096 ${device.path} | sha256sum`)).toBe(kept);
 });
 
 test("the tutorial's last part: a new folder's disk, ext4, a kill, and it works", async () => {

@@ -19,7 +19,7 @@ import {
 import { torture } from "../support/torture/torture.ts";
 import { verifyThroughDeaths } from "../support/torture/verified.ts";
 import { UserFolder } from "../support/user-target.ts";
-import { verifyMixed } from "../support/verify.ts";
+import { verifyMeanwhile, verifyMixed } from "../support/verify.ts";
 
 const SIZE = 24 * 1024 ** 2;
 
@@ -77,34 +77,32 @@ test("cow: verified I/O on three queues, the base untouched; killed, recovered, 
   expect(hash()).toBe(before);
 });
 
-if (isNewest) {
-  test("cow under ext4: killed while it is mounted, recovered, and sound", async () => {
-    using user = new UserFolder();
-    const { path, hash } = base(user);
-    const before = hash();
-    await using device = await user.add("loop", "-f", path, "--filter", "cow=over");
-    await runOk("mkfs.ext4", "-q", "-F", device.path);
-    const folder = user.write("x", "").replace(/x$/, "mnt");
-    await runOk("mkdir", folder);
-    await runOk("mount", device.path, folder);
-    try {
-      const fill = ["dd", "if=/dev/urandom", `of=${folder}/a`, "bs=64k", "count=32"];
-      await runOk(...fill, "conv=fsync", "status=none");
-      const sum = await runOk("sha256sum", `${folder}/a`);
-      await device.killServer();
-      await ublkOk("recover", String(device.id), "--quiet");
-      await runOk("cp", `${folder}/a`, `${folder}/b`);
-      await runOk("sync", "-f", folder);
-      await runOk("sh", "-c", "echo 3 > /proc/sys/vm/drop_caches");
-      expect(await runOk("sha256sum", `${folder}/a`)).toBe(sum);
-      await runOk("cmp", `${folder}/a`, `${folder}/b`);
-    } finally {
-      await runOk("umount", folder);
-    }
-    await runOk("e2fsck", "-fn", device.path);
-    expect(hash()).toBe(before);
-  });
-}
+test("cow under ext4: killed while it is mounted, recovered, and sound", async () => {
+  using user = new UserFolder();
+  const { path, hash } = base(user);
+  const before = hash();
+  await using device = await user.add("loop", "-f", path, "--filter", "cow=over");
+  await runOk("mkfs.ext4", "-q", "-F", device.path);
+  const folder = user.write("x", "").replace(/x$/, "mnt");
+  await runOk("mkdir", folder);
+  await runOk("mount", device.path, folder);
+  try {
+    const fill = ["dd", "if=/dev/urandom", `of=${folder}/a`, "bs=64k", "count=32"];
+    await runOk(...fill, "conv=fsync", "status=none");
+    const sum = await runOk("sha256sum", `${folder}/a`);
+    await device.killServer();
+    await ublkOk("recover", String(device.id), "--quiet");
+    await runOk("cp", `${folder}/a`, `${folder}/b`);
+    await runOk("sync", "-f", folder);
+    await runOk("sh", "-c", "echo 3 > /proc/sys/vm/drop_caches");
+    expect(await runOk("sha256sum", `${folder}/a`)).toBe(sum);
+    await runOk("cmp", `${folder}/a`, `${folder}/b`);
+  } finally {
+    await runOk("umount", folder);
+  }
+  await runOk("e2fsck", "-fn", device.path);
+  expect(hash()).toBe(before);
+});
 
 test("cow: verified writes go on through kills and recoveries, and the base stays as it is", async () => {
   using user = new UserFolder();
@@ -114,6 +112,20 @@ test("cow: verified writes go on through kills and recoveries, and the base stay
   const words = ["loop", "-f", path, "--read-only", "--filter", "cow=over", "-q1"];
   await using device = await user.add(...words);
   await verifyThroughDeaths(device, torture(3));
+  expect(hash()).toBe(before);
+});
+
+test("cow: upgraded under verified writes", async () => {
+  using user = new UserFolder();
+  const { path, hash } = base(user);
+  const before = hash();
+  await using device = await user.add("loop", "-f", path, "--filter", "cow=over", "-q2");
+  await using fio = await verifyMeanwhile(device.path);
+  await device.untilBusy();
+  await ublkOk("upgrade", String(device.id));
+  expect(fio.running).toBe(true);
+  const { exitCode, stdout, stderr } = await fio.ended;
+  expect({ exitCode, stderr }, stdout).toEqual({ exitCode: 0, stderr: "" });
   expect(hash()).toBe(before);
 });
 
@@ -199,36 +211,34 @@ if (isNewest) {
   });
 }
 
-if (isNewest) {
-  test("recover with a changed filter is refused, naming the file, unless it is accepted", async () => {
-    using user = new UserFolder();
-    const filter = (value: number) =>
-      user.write(
-        "ones.ts",
-        `import { defineFilter } from "ublk-bun";
+test("recover with a changed filter is refused, naming the file, unless it is accepted", async () => {
+  using user = new UserFolder();
+  const filter = (value: number) =>
+    user.write(
+      "ones.ts",
+      `import { defineFilter } from "ublk-bun";
 export default defineFilter({
-  open: (below) => ({
-    async read(offset, into) { await below.read(offset, into); if (offset === 4096) into.fill(${value}); },
-  }),
+open: (below) => ({
+  async read(offset, into) { await below.read(offset, into); if (offset === 4096) into.fill(${value}); },
+}),
 });`,
-      );
-    const first = (device: { readonly path: string }) =>
-      runOk("dd", `if=${device.path}`, "bs=4k", "skip=1", "count=1", "iflag=direct", "status=none");
-    filter(49);
-    await using device = await user.add("mem", "--size=24MiB", "--filter", "./ones.ts");
-    expect(await first(device)).toBe("1".repeat(4096));
-    await device.killServer();
-    filter(50);
-    const refused = await ublk("recover", String(device.id));
-    expect(refused.stderr).toContain(`has changed since it was made: ${user.path}/ones.ts`);
-    expect(refused.exitCode).toBe(6);
-    await ublkOk("recover", String(device.id), "--quiet", "--accept-changes");
-    expect(await first(device)).toBe("2".repeat(4096));
-    filter(51);
-    await ublkOk("upgrade", String(device.id));
-    expect(await first(device)).toBe("3".repeat(4096));
-  });
-}
+    );
+  const first = (device: { readonly path: string }) =>
+    runOk("dd", `if=${device.path}`, "bs=4k", "skip=1", "count=1", "iflag=direct", "status=none");
+  filter(49);
+  await using device = await user.add("mem", "--size=24MiB", "--filter", "./ones.ts");
+  expect(await first(device)).toBe("1".repeat(4096));
+  await device.killServer();
+  filter(50);
+  const refused = await ublk("recover", String(device.id));
+  expect(refused.stderr).toContain(`has changed since it was made: ${user.path}/ones.ts`);
+  expect(refused.exitCode).toBe(6);
+  await ublkOk("recover", String(device.id), "--quiet", "--accept-changes");
+  expect(await first(device)).toBe("2".repeat(4096));
+  filter(51);
+  await ublkOk("upgrade", String(device.id));
+  expect(await first(device)).toBe("3".repeat(4096));
+});
 
 test("error: the application gets that errno", async () => {
   using user = new UserFolder();

@@ -246,7 +246,7 @@ test("a request without a deadline: del says what holds it, and works once that 
   const pid = await device.serverPid();
   const stuck = await ublk("del", "0", "--force", "--timeout=2s");
   expect(stuck.stderr).toContain(`pid ${pid} (ublk-bun) still holds 1 request`);
-  expect(stuck.stderr).toContain(`kill -9 ${pid}`);
+  expect(stuck.stderr).toContain("kill -9");
   expect(stuck.exitCode).toBe(124);
   process.kill(pid, "SIGKILL");
   await waiting;

@@ -1,23 +1,15 @@
 // Recovery and upgrade of a disk whose code is a file: the code, its parameters and its environment.
 
 import { afterEach, expect, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { renameSync, rmSync } from "node:fs";
 
 import { changedCode } from "../../src/device/code.ts";
 import { parseRecord } from "../../src/device/record-text.ts";
-import { readBlock, recordText, start } from "../support/crash.ts";
-import {
-  hasFeature,
-  leftovers,
-  program,
-  run,
-  runOk,
-  TestDevice,
-  ublk,
-  ublkOk,
-} from "../support/program.ts";
+import { readBlock, recordText } from "../support/crash.ts";
+import { leftovers, program, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 import { sparseFile } from "../support/sparse-file.ts";
 import { UserFolder } from "../support/user-target.ts";
+import { verifyMeanwhile } from "../support/verify.ts";
 
 const MEMORY = "/dev/shm/script-test";
 
@@ -92,6 +84,13 @@ test("the record has path, code and parameters, but no secret; variables come by
     expect(refused.stderr).toContain("The variable GIVEN is not set");
     expect(refused.exitCode).toBe(2);
     expect((await new TestDevice(0).report()).state).toBe("QUIESCED");
+    const [key, away] = [`${user.path}/key`, `${user.path}/away`];
+    renameSync(key, away);
+    const secretless = await run([program, "recover", "0"], { cwd: "/", env });
+    expect(secretless.stderr).toContain("the file of the secret cannot be read");
+    expect(secretless.exitCode).toBe(1);
+    expect((await new TestDevice(0).report()).state).toBe("QUIESCED");
+    renameSync(away, key);
     const recovered = await run([program, "recover", "0"], { cwd: "/", env });
     expect(recovered.exitCode, recovered.stderr).toBe(0);
     expect(await who("/dev/ublkb0")).toBe("one hush value -");
@@ -131,19 +130,32 @@ test("recover with changed code is refused, naming the file, unless it is accept
   expect(changedCode(parseRecord(recordText(0), 0))).toEqual([]);
 });
 
+test("new code of another shape is refused, at upgrade and at recover", async () => {
+  using user = new UserFolder();
+  user.target("disk.ts", "");
+  await using device = await user.add("./disk.ts", "-n0");
+  const pid = await device.serverPid();
+  user.target("disk.ts", "write: undefined,");
+  const upgraded = await ublk("upgrade", "0");
+  expect(upgraded.stderr).toContain("its set of attributes is");
+  expect(upgraded.exitCode).toBe(1);
+  expect(await device.serverPid()).toBe(pid);
+  await readBlock(device.path);
+  await device.killServer();
+  user.target("disk.ts", "sizeBytes: 1 << 20,");
+  const recovered = await ublk("recover", "0", "--accept-changes");
+  expect(recovered.stderr).toContain("its size in sectors is 2048, the kernel's disk has 49152");
+  expect(recovered.exitCode).toBe(1);
+  expect((await device.report()).state).toBe("QUIESCED");
+  user.target("disk.ts", "");
+  await ublkOk("recover", "0", "--quiet");
+});
+
 test("upgrade swaps new code in under I/O; promises are waited for", async () => {
   using user = new UserFolder();
   versions(user, "one", "flush: () => Bun.sleep(20),");
   await using device = await user.add("./disk.ts", "-n0", "-q2", "-p", `path=${MEMORY}`);
-  // Linux 6.12 can crash when a server goes while requests are given to it: see docs/troubleshooting.md.
-  const load = (await hasFeature("UPDATE_SIZE"))
-    ? "--iodepth=16 --io_size=8m --thinktime=20ms --thinktime_blocks=16"
-    : "--iodepth=1 --io_size=1m --thinktime=50ms";
-  await using fio = start(
-    ...`fio --name=upgrade --filename=${device.path} --ioengine=libaio --direct=1 --rw=randwrite --bs=4k
-      --size=12m ${load} --fsync=64 --verify=crc32c --verify_fatal=1
-      --verify_state_save=0`.split(/\s+/),
-  );
+  await using fio = await verifyMeanwhile(device.path);
   await device.untilBusy();
   versions(user, "two", "flush: () => Bun.sleep(20),");
   expect(await ublkOk("upgrade", "0")).toContain("served by pid");
