@@ -44,7 +44,7 @@ export async function askToLetGo(
     hint:
       answered.exitCode === undefined
         ? "it goes on serving, nothing was changed; a longer time: --drain-timeout, --timeout"
-        : "it goes on serving, nothing was changed",
+        : "it goes on serving, nothing was changed; without its cache: kill -9 it, then recover",
   });
 }
 
