@@ -4,8 +4,8 @@ import { afterEach, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-import { isFragile } from "../support/fragile.ts";
 import { readBlock } from "../support/crash.ts";
+import { isFragile } from "../support/fragile.ts";
 import { startNginx } from "../support/nginx.ts";
 import {
   leftovers,
