@@ -217,7 +217,7 @@ export class AsyncHandler implements RingHandler {
         ? ""
         : ` of ${this.queue.lengthBytes(tag)} bytes at ${this.queue.offsetBytes(tag)}`;
     const text = `${place}: ${call}${range} ${what}; answered ${answer}`;
-    this.options.failures.add(`${place} ${answer}`, text, this.nowMs);
+    this.options.failures.add(`${place} ${call} ${answer}`, text, this.nowMs);
   }
 }
 
