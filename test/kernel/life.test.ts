@@ -116,7 +116,7 @@ async function addAndDelete(times: number): Promise<void> {
 }
 
 test("many times add and del leave nothing", async () => {
-  const times = amount({ short: 5, long: 34 });
+  const times = amount({ short: 3, long: 34 });
   await Promise.all([addAndDelete(times), addAndDelete(times), addAndDelete(times)]);
   expect(leftovers()).toEqual([]);
   expect(readFileSync("/sys/module/ublk_drv/refcnt", "utf8").trim()).toBe("0");

@@ -22,7 +22,7 @@ import { buildKublk } from "./peer.ts";
 import { buildOddProgram } from "./torture/build.ts";
 
 const UNIT_SECONDS_MAX = 600;
-const KERNEL_SECONDS_MAX = isLong ? 10_800 : 3900;
+const KERNEL_SECONDS_MAX = isLong ? 10_800 : 5400;
 const FILE_SECONDS_MAX = isLong ? 7200 : 900;
 const TEST_MILLISECONDS_MAX = 300_000;
 /** Of what failed, so much is printed again at the end, where it is found. */
