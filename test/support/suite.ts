@@ -35,7 +35,7 @@ interface KernelRun {
   readonly kernel: KernelName;
   readonly files: readonly string[];
   /** What its guest has of its own. */
-  readonly guest?: Pick<GuestOptions, "cpus" | "possibleCpus" | "ownClock">;
+  readonly guest?: Pick<GuestOptions, "cpus" | "ownClock">;
   /** With --batch on every disk. */
   readonly isBatch?: boolean;
 }
@@ -44,20 +44,18 @@ interface Alone {
   /** The only kernel that it is about. */
   readonly kernel?: KernelName;
   readonly cpus?: number;
-  readonly possibleCpus?: number;
   readonly ownClock?: boolean;
 }
 
 /**
  * Files that get a guest of their own when one of the others has ended; three guests would be too many at
  * once. The kernel's scripts know the time of real machines only, and one of them to the second; a disk has
- * no more queues than there are CPUs, or can be.
+ * no more queues than there are CPUs.
  */
 const ALONE: Readonly<Record<string, Alone>> = {
   "test/kernel/selftests.test.ts": { kernel: "7.3" },
   "test/kernel/selftests-timed.test.ts": { kernel: "7.3", ownClock: true },
   "test/kernel/verified.test.ts": { cpus: 4 },
-  "test/kernel/queues.test.ts": { possibleCpus: 32 },
 };
 
 const onHost = process.env["UBLK_TEST"] === "host";

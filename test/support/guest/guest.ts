@@ -27,8 +27,6 @@ export interface GuestOptions {
   readonly share?: string;
   readonly memoryMb?: number;
   readonly cpus?: number;
-  /** CPUs that it has room for, most of them never there; default: `cpus`. */
-  readonly possibleCpus?: number;
   /** Its clock counts its instructions, so that no busy host makes it late. Slower: one host CPU for all. */
   readonly ownClock?: boolean;
   /** Load ublk_drv before the command (default true; `UBLK_GUEST_NO_MODULE=1` says no). */
@@ -116,7 +114,6 @@ async function bootOnce(
       acceleration: await accelerator(kernel),
       memoryMb: options.memoryMb ?? 4096,
       cpus: options.cpus ?? 2,
-      possibleCpus: options.possibleCpus,
       ownClock: options.ownClock ?? false,
       control,
       share,

@@ -17,7 +17,6 @@ export interface Machine {
   readonly acceleration: Accelerator;
   readonly memoryMb: number;
   readonly cpus: number;
-  readonly possibleCpus: number | undefined;
   readonly ownClock: boolean;
   /** Folder with boot.sh and main.sh; gets exit-code and kernel.log. */
   readonly control: string;
@@ -34,14 +33,10 @@ const KVM_PROBE_MS = 15_000;
 
 /** The words that start `machine`; its console is QEMU's stdout. */
 export function qemuCommand(machine: Machine): string[] {
-  const { control, share, memoryMb, cpus, possibleCpus, ownClock } = machine;
+  const { control, share, memoryMb, cpus, ownClock } = machine;
   const acceleration = ownClock ? "clocked" : machine.acceleration;
   const words = bareCommand({ ...machine, acceleration }, join(control, "kernel.log"), APPEND);
-  // Of a socket that has a CPU, Linux takes it that no other can come.
-  const room =
-    possibleCpus === undefined ? "" : `,sockets=${possibleCpus},cores=1,maxcpus=${possibleCpus}`;
-  words.push("-m", `${memoryMb}`, "-smp", `${cpus}${room}`);
-  words.push("-chardev", "stdio,id=output,signal=off");
+  words.push("-m", `${memoryMb}`, "-smp", `${cpus}`, "-chardev", "stdio,id=output,signal=off");
   words.push("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=output");
   words.push(...share9p("/", TAG.root, "readonly=on,"), ...share9p(control, TAG.control, ""));
   if (share !== undefined) words.push(...share9p(share, SHARE_TAG, ""));
