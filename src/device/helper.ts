@@ -76,8 +76,8 @@ export async function sendByHelper(
   const over = new AbortController();
   const reused = verb === "del" ? [untilReused(control, device, over.signal)] : [];
   const words = [verb, String(id), liburing, identityText(device.identity)];
-  const { pid, answer } = await askHelper(words, timeoutMs, ...reused);
-  over.abort();
+  const asked = askHelper(words, timeoutMs, ...reused);
+  const { pid, answer } = await asked.finally(() => over.abort());
   if (answer === "reused") return;
   if (answer === "late") throw stuckError(verb, id, timeoutMs, { helper: pid, requestsBefore });
   if (answer.text === "") {
