@@ -74,6 +74,7 @@ async function measure(results: Results, missing: readonly Cell[]): Promise<void
     kernel: values.kernel as KernelName,
     command: `${BUN} bench/guest.ts ${quote(file)}`,
     timeoutMs: form.timeoutMs - performance.now(),
+    parallel: true,
     onOutput,
   });
   if (exitCode !== 0) process.stderr.write(`bench: the guest ended with ${exitCode}\n`);

@@ -49,6 +49,7 @@ async function outside(): Promise<number> {
     kernel,
     command: `node_modules/.bin/bun bench/pause.ts --rounds ${values.rounds} ${before} ${kublk}`,
     timeoutMs: 3_000_000,
+    parallel: true,
     onOutput: (text) => process.stdout.write(text),
   });
   return exitCode;

@@ -36,6 +36,7 @@ async function outside(): Promise<number> {
     kernel,
     command: `node_modules/.bin/bun bench/script.ts --rounds ${values.rounds} --only "${values.only}"`,
     timeoutMs: 3_000_000,
+    parallel: true,
     onOutput: (text) => process.stdout.write(text),
   });
   return guest.exitCode;

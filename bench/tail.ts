@@ -36,6 +36,7 @@ async function outside(): Promise<number> {
     kernel,
     command: `node_modules/.bin/bun bench/tail.ts --requests ${values.requests} ${quote(await buildKublk())}`,
     timeoutMs: 3_600_000,
+    parallel: true,
     onOutput: (text) => process.stdout.write(text),
   });
   return exitCode;

@@ -173,7 +173,7 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
     for (const { descriptors } of lanes) descriptors[Symbol.dispose]();
     // The buffers go with the process: the target's timers and promises go on.
   };
-  let isDrainedTold = false;
+  let owesDrained = false;
   let orders = 0;
   /** What was answered must be where a successor finds it, before anybody counts on that. */
   const tellDrained = async () => {
@@ -190,8 +190,8 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
     progress,
     beatMs: beatOf(job),
     onDrained: () => {
-      if (isDrainedTold) return;
-      isDrainedTold = true;
+      if (!owesDrained) return;
+      owesDrained = false;
       void tellDrained();
     },
   });
@@ -200,7 +200,7 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
       const received = receiveMessageOnPort(from as never);
       if (received === undefined) return;
       const { kind } = (received as { message: ToServingWorker }).message;
-      isDrainedTold = false;
+      owesDrained = kind === "drain";
       orders++;
       if (kind === "refuse") refuse();
       else for (const { queue } of lanes) queue[kind]();

@@ -88,10 +88,10 @@ function serve(ready: Prepared, { charFd, affinity }: Prime): void {
     descriptors,
   });
   const onNote = (text: string) => report({ kind: "note", text });
-  let isDrainedTold = false;
+  let owesDrained = false;
   const onDrained = () => {
-    if (isDrainedTold) return;
-    isDrainedTold = true;
+    if (!owesDrained) return;
+    owesDrained = false;
     report({ kind: "drained" });
   };
   const onWake = () => {
@@ -99,7 +99,7 @@ function serve(ready: Prepared, { charFd, affinity }: Prime): void {
       const received = receiveMessageOnPort(port as never);
       if (received === undefined) return;
       const { kind } = (received as { message: ToServingWorker }).message;
-      isDrainedTold = false;
+      owesDrained = kind === "drain";
       queue[kind]();
     }
   };

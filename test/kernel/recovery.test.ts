@@ -20,14 +20,14 @@ import { leftovers, program, run, TestDevice, ublk, ublkOk, until } from "../sup
 afterEach(() => expect(leftovers()).toEqual([]));
 
 /**
- * Random reads and writes at depth 32 on each of two queues. Its pauses make it last, and only while
- * the disk is served: it cannot end before the rounds do. An I/O error ends it with a status.
+ * Random reads and writes at depth 32 on each of two queues, 320 a second at most. Its pauses make it last,
+ * and only while the disk is served: it cannot end before the rounds do. An I/O error ends it with a status.
  */
 function startFio(path: string, requests: number) {
   const words = `--name=job --filename=${path} --rw=randrw --bs=4k --direct=1 --size=1g
     --ioengine=libaio --iodepth=32 --numjobs=2 --cpus_allowed=0,1 --cpus_allowed_policy=split
     --thread --group_reporting --output-format=json
-    --number_ios=${requests} --thinktime=20ms --thinktime_blocks=32`;
+    --number_ios=${requests} --thinktime=100ms --thinktime_blocks=32`;
   return start("fio", ...words.split(/\s+/));
 }
 
@@ -40,7 +40,7 @@ async function expectFioOk(fio: ReturnType<typeof start>, requests: number): Pro
 }
 
 test("fio goes on through ten kills and ten recoveries in a row, and ends with 0", async () => {
-  const requests = amount({ short: 16_000, long: 40_000 });
+  const requests = amount({ short: 10_000, long: 20_000 });
   await using device = await TestDevice.add("null", "-n0", "-q2");
   await using fio = startFio(device.path, requests);
   await until("fio's requests", () => inFlight(0) > 0);
@@ -69,7 +69,7 @@ async function expectQuiesced(): Promise<void> {
 
 test("recover of a LIVE device: refused as fast as list, nothing changed, fio undisturbed", async () => {
   await using device = await TestDevice.add("null", "-n0", "-q2");
-  const requests = 5000;
+  const requests = 3000;
   await using fio = startFio(device.path, requests);
   await until("fio's requests", () => inFlight(0) > 0);
   const snapshot = async () => ({ ...(await device.report()), inFlight: 0 });

@@ -1,12 +1,21 @@
 // Recovery and upgrade of a disk whose code is a file: the code, its parameters and its environment.
 
 import { afterEach, expect, test } from "bun:test";
-import { renameSync, rmSync } from "node:fs";
+import { readFileSync, renameSync, rmSync } from "node:fs";
 
 import { changedCode } from "../../src/device/code.ts";
 import { parseRecord } from "../../src/device/record-text.ts";
 import { readBlock, recordText } from "../support/crash.ts";
-import { leftovers, program, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
+import {
+  leftovers,
+  program,
+  run,
+  runOk,
+  TestDevice,
+  ublk,
+  ublkOk,
+  until,
+} from "../support/program.ts";
 import { sparseFile } from "../support/sparse-file.ts";
 import { UserFolder } from "../support/user-target.ts";
 import { verifyMeanwhile } from "../support/verify.ts";
@@ -225,10 +234,11 @@ export default defineFilter({ repeatable: false, open: () => ({}) });\n`,
 test("upgrade lets what was answered be flushed first; where that fails or hangs, the old server goes on", async () => {
   using user = new UserFolder();
   const [full, hang] = [`${user.path}/full`, `${user.path}/hang`];
+  const flushes = `${user.path}/flushes`;
   const blocks = sparseFile(`${user.path}/blocks`, 1 << 20);
   user.write(
     "disk.ts",
-    `import { existsSync, openSync, readSync, writeSync } from "node:fs";
+    `import { appendFileSync, existsSync, openSync, readSync, writeSync } from "node:fs";
 import { BlockError, defineTarget } from "ublk-bun";
 export default defineTarget({
   open() {
@@ -248,6 +258,7 @@ export default defineTarget({
         for (let at = 0; at < from.length; at += 4096) cache.set(offset + at, from.slice(at, at + 4096));
       },
       async flush() {
+        appendFileSync(${JSON.stringify(flushes)}, "flush\\n");
         if (existsSync(${JSON.stringify(full)})) throw new BlockError("ENOSPC");
         while (existsSync(${JSON.stringify(hang)})) await Bun.sleep(20);
         for (const [at, bytes] of cache) writeSync(fd, bytes, 0, 4096, at);
@@ -260,12 +271,13 @@ export default defineTarget({
   );
   await using device = await user.add("./disk.ts", "-n0");
   const pid = await device.serverPid();
-  const data = user.write(
-    "data",
-    "answered, and flushed by nobody yet\n".repeat(4096).slice(0, 65_536),
-  );
-  await runOk("dd", `if=${data}`, `of=${device.path}`, "bs=4k", "oflag=direct", "status=none");
+  const data = `${user.path}/data`;
+  const write = (line: string) => {
+    user.write("data", line.repeat(4096).slice(0, 65_536));
+    return runOk("dd", `if=${data}`, `of=${device.path}`, "bs=4k", "oflag=direct", "status=none");
+  };
   const same = (path: string) => runOk("cmp", "-n", "65536", data, path);
+  await write("answered, and flushed by nobody yet\n");
 
   user.write("full", "");
   const failed = await ublk("upgrade", "0");
@@ -280,8 +292,13 @@ export default defineTarget({
   await same(device.path);
 
   rmSync(hang);
+  await until("the late flush has ended", () => readFileSync(blocks)[0] !== 0);
+  await write("answered later\n");
+  rmSync(flushes);
   await ublkOk("upgrade", "0");
   expect(await device.serverPid()).not.toBe(pid);
+  // Asked to drain, and at its end: being told to leave is no third reason.
+  expect(readFileSync(flushes, "utf8")).toBe("flush\n".repeat(2));
   await same(blocks);
 });
 

@@ -14,12 +14,12 @@ export interface Busy {
 
 const isFragile = !(await hasFeature("UPDATE_SIZE"));
 
-/** Reads and writes at a depth that keeps whole queues busy, until `end`. */
+/** Reads and writes at a depth that keeps whole queues busy, with pauses for whatever is tried, until `end`. */
 export function keepBusy({ id, path }: TestDevice): Busy {
   // Linux 6.12 can crash when a server goes while requests are given to it: see docs/troubleshooting.md.
   const load = isFragile
     ? "--iodepth=1 --thinktime=50ms --number_ios=100"
-    : "--iodepth=64 --number_ios=500";
+    : "--iodepth=64 --number_ios=500 --thinktime=50ms --thinktime_blocks=64";
   const words = `--name=job --filename=${path} --rw=randrw --bs=4k --direct=1 --size=1g
     --ioengine=libaio ${load} --numjobs=2 --group_reporting`;
   let isOver = false;

@@ -35,7 +35,7 @@ interface KernelRun {
   readonly kernel: KernelName;
   readonly files: readonly string[];
   /** What its guest has of its own. */
-  readonly guest?: Pick<GuestOptions, "cpus" | "ownClock">;
+  readonly guest?: Pick<GuestOptions, "cpus" | "ownClock" | "parallel">;
   /** With --batch on every disk. */
   readonly isBatch?: boolean;
 }
@@ -45,6 +45,7 @@ interface Alone {
   readonly kernel?: KernelName;
   readonly cpus?: number;
   readonly ownClock?: boolean;
+  readonly parallel?: boolean;
 }
 
 /**
@@ -55,7 +56,7 @@ interface Alone {
 const ALONE: Readonly<Record<string, Alone>> = {
   "test/kernel/selftests.test.ts": { kernel: "7.3" },
   "test/kernel/selftests-timed.test.ts": { kernel: "7.3", ownClock: true },
-  "test/kernel/verified.test.ts": { cpus: 4 },
+  "test/kernel/verified.test.ts": { cpus: 4, parallel: true },
 };
 
 const onHost = process.env["UBLK_TEST"] === "host";
@@ -113,6 +114,7 @@ async function kernelTests({ label, kernel, files, guest, isBatch }: KernelRun):
     guest: (options) =>
       runGuest({
         kernel,
+        parallel: isLong,
         ...guest,
         ...options,
         timeoutMs: Math.max(deadline - performance.now(), 0) + 60_000,

@@ -29,6 +29,11 @@ export interface GuestOptions {
   readonly cpus?: number;
   /** Its clock counts its instructions, so that no busy host makes it late. Slower: one host CPU for all. */
   readonly ownClock?: boolean;
+  /**
+   * Its emulated CPUs run at the same time, each in a thread of the host's, and not in turns: for figures,
+   * and for what can only go wrong so. It costs twice the host's time, most of it for waiting on each other.
+   */
+  readonly parallel?: boolean;
   /** Load ublk_drv before the command (default true; `UBLK_GUEST_NO_MODULE=1` says no). */
   readonly driver?: boolean;
   /** More environment; PATH, HOME, LANG, NO_COLOR, UBLK_BUN_CACHE and UBLK_GUEST are there. */
@@ -115,6 +120,7 @@ async function bootOnce(
       memoryMb: options.memoryMb ?? 4096,
       cpus: options.cpus ?? 2,
       ownClock: options.ownClock ?? false,
+      parallel: options.parallel ?? false,
       control,
       share,
     });

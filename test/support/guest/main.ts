@@ -15,6 +15,7 @@ npm run guest -- [options] COMMAND…      one word is shell text, several are a
   --kernel ${KERNELS.join("|")}        which kernel (7.3)
   --memory MB              (4096)
   --cpus N                 (2)
+  --parallel               its CPUs run at the same time, not in turns; costs twice the host's time
   --own-clock              its clock counts its instructions: a busy host does not make it late
   --timeout SECONDS        kill the guest after this long; exit 124 (600)
   --share FOLDER           the guest may write here, at the same path
@@ -33,6 +34,7 @@ const { values } = parseArgs({
     kernel: { type: "string", default: "7.3" },
     memory: { type: "string", default: "4096" },
     cpus: { type: "string", default: "2" },
+    parallel: { type: "boolean", default: false },
     "own-clock": { type: "boolean", default: false },
     timeout: { type: "string", default: "600" },
     share: { type: "string" },
@@ -53,6 +55,7 @@ const result = await runGuest({
   timeoutMs: positive(values.timeout) * 1000,
   memoryMb: positive(values.memory),
   cpus: positive(values.cpus),
+  parallel: values.parallel,
   ownClock: values["own-clock"],
   ...(values.share === undefined ? {} : { share: values.share }),
   ...(values["no-driver"] ? { driver: false } : {}),

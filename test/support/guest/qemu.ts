@@ -18,6 +18,7 @@ export interface Machine {
   readonly memoryMb: number;
   readonly cpus: number;
   readonly ownClock: boolean;
+  readonly parallel: boolean;
   /** Folder with boot.sh and main.sh; gets exit-code and kernel.log. */
   readonly control: string;
   readonly share: string | undefined;
@@ -33,8 +34,8 @@ const KVM_PROBE_MS = 15_000;
 
 /** The words that start `machine`; its console is QEMU's stdout. */
 export function qemuCommand(machine: Machine): string[] {
-  const { control, share, memoryMb, cpus, ownClock } = machine;
-  const acceleration = ownClock ? "clocked" : machine.acceleration;
+  const { control, share, memoryMb, cpus } = machine;
+  const acceleration = accelerationOf(machine);
   const words = bareCommand({ ...machine, acceleration }, join(control, "kernel.log"), APPEND);
   words.push("-m", `${memoryMb}`, "-smp", `${cpus}`, "-chardev", "stdio,id=output,signal=off");
   words.push("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=output");
@@ -72,12 +73,18 @@ async function bootsWithKvm(kernel: Kernel): Promise<boolean> {
   return (await child.exited) === 0;
 }
 
-const ACCELERATION: Readonly<Record<Accelerator | "clocked", readonly string[]>> = {
+const ACCELERATION = {
   kvm: ["-accel", "kvm", "-cpu", "host"],
-  tcg: ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"],
+  tcg: ["-accel", "tcg,thread=single,tb-size=1024", "-cpu", "max"],
+  parallel: ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"],
   // 2 ns an instruction, which is about what a real machine needs.
   clocked: ["-accel", "tcg,thread=single,tb-size=1024", "-icount", "shift=1", "-cpu", "max"],
-};
+} as const satisfies Readonly<Record<string, readonly string[]>>;
+
+function accelerationOf({ acceleration, ownClock, parallel }: Machine): keyof typeof ACCELERATION {
+  if (ownClock) return "clocked";
+  return parallel && acceleration === "tcg" ? "parallel" : acceleration;
+}
 
 interface Bare {
   readonly kernel: Kernel;

@@ -37,6 +37,7 @@ async function outside(): Promise<number> {
     env: values.batch ? { UBLK_TEST_BATCH: "1" } : {},
     command: `node_modules/.bin/bun test/support/torture/main.ts ${words} 2>&1`,
     timeoutMs: 600_000 + kills * MS_PER_KILL_MAX,
+    parallel: true,
     onOutput: (text) => process.stdout.write(text),
   });
   for (const line of kernelProblems) console.log(`the kernel's log says: ${line}`);
