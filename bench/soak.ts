@@ -39,7 +39,6 @@ async function outside(): Promise<number> {
     kernel,
     command: `node_modules/.bin/bun bench/soak.ts --minutes ${minutes} ${values.batch ? "--batch" : ""} inside`,
     timeoutMs: (minutes + 5) * 60_000,
-    parallel: true,
     onOutput: (text) => process.stdout.write(text),
   });
   return exitCode;
