@@ -3,7 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { resolve } from "node:path";
 
-import { batchWords } from "../support/batch.ts";
+import { batchWords, isBatch } from "../support/batch.ts";
 import {
   changeRecord,
   daemonPids,
@@ -301,10 +301,12 @@ test.each(["read", "write"])(
 );
 
 test("recover of a disk whose every tag is with a server that does not answer ends in time", async () => {
-  await using device = await TestDevice.add(...faulty("swallow", "-d1"));
-  using dd = request(device, FAULT_BLOCK);
-  await untilInFlight(0, 1);
+  // The least depth that a disk with batch commands has.
+  const depth = isBatch ? 2 : 1;
+  await using device = await TestDevice.add(...faulty("swallow", `-d${depth}`));
+  const requests = Array.from({ length: depth }, () => start(...ddWords(device.path, FAULT_BLOCK)));
+  await untilInFlight(0, depth);
   await device.killServer();
   await expectLateUntilMended(device);
-  expect((await dd.ended).exitCode).toBe(0);
+  for (const { ended } of requests) expect((await ended).exitCode).toBe(0);
 });

@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 
+import { isBatch } from "../support/batch.ts";
 import { amount } from "../support/long.ts";
 import { buildKublk } from "../support/peer.ts";
 import { leftovers, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
@@ -65,7 +66,7 @@ const cpusOf = (list: string) =>
   });
 
 test.each([
-  ["-q1 -d1", { queues: 1, depth: 1 }],
+  isBatch ? ["-q1 -d2", { queues: 1, depth: 2 }] : ["-q1 -d1", { queues: 1, depth: 1 }],
   ["-q2 -d4096", { queues: 2, depth: 4096 }],
   ["--io-buf-size 4KiB", { ioBufBytes: 4096 }],
   ["--io_buf_size=32MiB -d4096 -q2", { queues: 2, depth: 4096, ioBufBytes: 32 * 1024 ** 2 }],
