@@ -1,5 +1,5 @@
 // `npm test`: static checks, unit tests, then the kernel tests in a guest of each kernel, side by side;
-// the kernel's own scripts, and what runs again with --batch, in more of them as soon as one has ended.
+// the kernel's own scripts, and what runs again with --batch, in more of them, one wherever one has ended.
 // Ends with one line that counts them all. UBLK_LONG=1 is `npm run test:long`: see long.ts.
 //
 //   bun test/support/suite.ts [--only checks|unit|kernel] [--kernel 6.12|7.3] [--batch] [FILE…]
@@ -25,6 +25,8 @@ const UNIT_SECONDS_MAX = 600;
 const KERNEL_SECONDS_MAX = isLong ? 10_800 : 5400;
 const FILE_SECONDS_MAX = isLong ? 7200 : 900;
 const TEST_MILLISECONDS_MAX = 300_000;
+/** At once: each keeps a CPU busy. */
+const GUESTS_MAX = 2;
 /** Of what failed, so much is printed again at the end, where it is found. */
 const FAILURES_SHOWN = 4;
 const FAILURE_LINES_SHOWN = 40;
@@ -49,9 +51,8 @@ interface Alone {
 }
 
 /**
- * Files that get a guest of their own when one of the others has ended; three guests would be too many at
- * once. The kernel's scripts know the time of real machines only, and one of them to the second; a disk has
- * no more queues than there are CPUs.
+ * Files that get a guest of their own when one of the others has ended. The kernel's scripts know the time
+ * of real machines only, and one of them to the second; a disk has no more queues than there are CPUs.
  */
 const ALONE: Readonly<Record<string, Alone>> = {
   "test/kernel/selftests.test.ts": { kernel: "7.3" },
@@ -181,13 +182,15 @@ async function kernels(): Promise<Count[]> {
     throw new Error(`--batch wants --kernel ${BATCH_KERNEL}`);
   }
   const files = values.batch ? [] : testFiles(true);
-  const shared = sharedRuns(names, files).map(kernelTests);
-  await Promise.race(shared);
+  const waiting = [...sharedRuns(names, files), ...aloneRuns(names, files), ...batchRuns(names)];
   const counts: Count[] = [];
-  for (const run of [...aloneRuns(names, files), ...batchRuns(names)]) {
-    counts.push(await kernelTests(run));
-  }
-  return [...(await Promise.all(shared)), ...counts];
+  const oneByOne = async () => {
+    for (let run = waiting.shift(); run !== undefined; run = waiting.shift()) {
+      counts.push(await kernelTests(run));
+    }
+  };
+  await Promise.all(Array.from({ length: onHost ? 1 : GUESTS_MAX }, oneByOne));
+  return counts;
 }
 
 /** Again, and last: whoever sees the end of a long log sees why. */
