@@ -55,7 +55,12 @@ test("fio verifies its writes through kills that watch recovers; events tell of 
   const since = Date.now();
   const fio = keepVerifying(device);
   const rounds = 2;
-  for (let round = 0; round < rounds; round++) await untilServedAnew(device, await fio.kill());
+  const recoveries = () => eventsOf(0, since).filter(({ event }) => event === "recovered").length;
+  for (let round = 1; round <= rounds; round++) {
+    await untilServedAnew(device, await fio.kill());
+    // One that dies before that has not died on its own: it is still the same recovery.
+    await until("its recovery has ended", () => recoveries() === round);
+  }
   await fio.end();
   await endWatch(watch);
   const events = eventsOf(0, since);
