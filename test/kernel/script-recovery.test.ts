@@ -273,7 +273,7 @@ export default defineTarget({
   const pid = await device.serverPid();
   const data = `${user.path}/data`;
   const write = (line: string) => {
-    user.write("data", line.repeat(4096).slice(0, 65_536));
+    user.write("data", line.repeat(8192).slice(0, 65_536));
     return runOk("dd", `if=${data}`, `of=${device.path}`, "bs=4k", "oflag=direct", "status=none");
   };
   const same = (path: string) => runOk("cmp", "-n", "65536", data, path);
