@@ -58,7 +58,7 @@ test("fio verifies its writes through kills that watch recovers; events tell of 
   const recoveries = () => eventsOf(0, since).filter(({ event }) => event === "recovered").length;
   for (let round = 1; round <= rounds; round++) {
     await untilServedAnew(device, await fio.kill());
-    // One that dies before that has not died on its own: it is still the same recovery.
+    // A server that dies earlier is no second death: watch tries the same recovery again.
     await until("its recovery has ended", () => recoveries() === round);
   }
   await fio.end();

@@ -27,7 +27,7 @@ export interface GuestOptions {
   readonly share?: string;
   readonly memoryMb?: number;
   readonly cpus?: number;
-  /** Its clock counts its instructions, so that no busy host makes it late. Slower: one host CPU for all. */
+  /** Its clock counts its instructions, so that no busy host makes it late. Slower. */
   readonly ownClock?: boolean;
   /**
    * Its emulated CPUs run at the same time, each in a thread of the host's, and not in turns: for figures,
