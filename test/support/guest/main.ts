@@ -27,22 +27,25 @@ UBLK_KERNEL=vmlinuz UBLK_MODULES=…/lib/modules/VERSION boots a kernel of your 
 UBLK_TEST=host runs COMMAND on this host.
 `;
 
+const OPTIONS = {
+  kernel: { type: "string", default: "7.3" },
+  memory: { type: "string", default: "4096" },
+  cpus: { type: "string", default: "2" },
+  parallel: { type: "boolean", default: false },
+  "own-clock": { type: "boolean", default: false },
+  timeout: { type: "string", default: "600" },
+  share: { type: "string" },
+  "kernel-log": { type: "string" },
+  "no-driver": { type: "boolean", default: false },
+  help: { type: "boolean", short: "h", default: false },
+} as const;
+/** The words that take no value. */
+const FLAGS = new Set(
+  Object.entries(OPTIONS).flatMap(([name, { type }]) => (type === "boolean" ? [`--${name}`] : [])),
+).add("-h");
+
 const words = splitWords(process.argv.slice(2));
-const { values } = parseArgs({
-  args: words.options,
-  options: {
-    kernel: { type: "string", default: "7.3" },
-    memory: { type: "string", default: "4096" },
-    cpus: { type: "string", default: "2" },
-    parallel: { type: "boolean", default: false },
-    "own-clock": { type: "boolean", default: false },
-    timeout: { type: "string", default: "600" },
-    share: { type: "string" },
-    "kernel-log": { type: "string" },
-    "no-driver": { type: "boolean", default: false },
-    help: { type: "boolean", short: "h", default: false },
-  },
-});
+const { values } = parseArgs({ args: words.options, options: OPTIONS });
 const kernel = KERNELS.find((name) => name === values.kernel);
 if (values.help || kernel === undefined || words.command.length === 0) {
   process.stderr.write(USAGE);
@@ -98,9 +101,7 @@ function splitWords(all: readonly string[]): { options: string[]; command: strin
   const start = all[0] === "--" ? 1 : 0;
   let end = start;
   for (let word = all[end]; word?.startsWith("-") && word !== "--"; word = all[end]) {
-    const isAlone =
-      word.includes("=") || ["--help", "-h", "--no-driver", "--own-clock"].includes(word);
-    end += isAlone ? 1 : 2;
+    end += word.includes("=") || FLAGS.has(word) ? 1 : 2;
   }
   return { options: all.slice(start, end), command: all.slice(all[end] === "--" ? end + 1 : end) };
 }
