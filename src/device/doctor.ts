@@ -45,11 +45,33 @@ export async function examine(options: DoctorOptions): Promise<Finding[]> {
   ];
 }
 
+/**
+ * Linux 6.7 to 6.14.5 crashes when a server ends while a request is being given to it (CVE-2025-37906);
+ * mended in 6.12.114, too. What a vendor has mended in a kernel of his own ("6.12.0-") its name does not tell.
+ */
+export function crashesUnderLoad(name: string): boolean {
+  const [major = 0, minor = 0, patch = 0] = name.split(/[.+-]/).map(Number);
+  if (major !== 6) return false;
+  if (minor === 12) return patch > 0 && patch < 114;
+  if (minor === 14) return patch > 0 && patch < 6;
+  return minor === 13 || (minor >= 7 && minor <= 11);
+}
+
 /** Kernels whose ublk is known to harm: sources in docs/troubleshooting.md. */
-const BAD_KERNELS: readonly { readonly is: RegExp; readonly what: string }[] = [
-  { is: /^6\.17\.0-\d+-(aws|azure)/, what: "it crashes when a device is added" },
-  { is: /^6\.18\.40(\D|$)/, what: "it can lose a control command, which then times out" },
-  { is: /^7\.0\./, what: "it can lose a control command, which then times out" },
+const BAD_KERNELS: readonly { readonly is: (name: string) => boolean; readonly what: string }[] = [
+  { is: crashesUnderLoad, what: "it can crash when a server ends under load (CVE-2025-37906)" },
+  {
+    is: (name) => /^6\.17\.0-\d+-(aws|azure)/.test(name),
+    what: "it crashes when a device is added",
+  },
+  {
+    is: (name) => /^6\.18\.40(\D|$)/.test(name),
+    what: "it can lose a control command, which then times out",
+  },
+  {
+    is: (name) => name.startsWith("7.0."),
+    what: "it can lose a control command, which then times out",
+  },
 ];
 
 /** What is known of a kernel of this name, as uname -r gives it. */
@@ -63,7 +85,7 @@ export function kernelFindings(name: string): Finding[] {
     const what = `Linux ${name} has no user recovery`;
     return [{ check: "kernel", what, remedy: "use Linux 6.1 or later" }];
   }
-  const bad = BAD_KERNELS.find(({ is }) => is.test(name));
+  const bad = BAD_KERNELS.find(({ is }) => is(name));
   if (bad === undefined) return [];
   return [{ check: "kernel", what: `Linux ${name}: ${bad.what}`, remedy: "use another kernel" }];
 }

@@ -5,7 +5,17 @@ import { expect, test } from "bun:test";
 import { kernelFindings } from "../../src/device/doctor.ts";
 
 test.each([
-  ["6.12.95+deb12-amd64", undefined],
+  ["6.12.117+deb13-amd64", undefined],
+  ["6.12.114", undefined],
+  ["6.12.113", "CVE-2025-37906"],
+  ["6.12.9", "CVE-2025-37906"],
+  ["6.12.0-124.8.1.el10_1.x86_64", undefined],
+  ["6.8.0-137-generic", "CVE-2025-37906"],
+  ["6.6.100", undefined],
+  ["6.14.5", "CVE-2025-37906"],
+  ["6.14.6", undefined],
+  ["6.14.0-37-generic", undefined],
+  ["6.15.0", undefined],
   ["7.3.4+deb13-amd64", undefined],
   ["6.1.0-25-amd64", undefined],
   ["6.18.4", undefined],

@@ -28,7 +28,7 @@ const example = (name: string) => `${repository}/examples/${name}`;
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
-// Linux before 6.16 can crash under what it does: fio goes on while its server is killed.
+// Some kernels can crash under what it does: fio goes on while its server is killed.
 test.skipIf(isFragile)("crash-and-recover.sh: what `npm start` shows", async () => {
   try {
     const shown = await runOk("sh", example("crash-and-recover.sh"));

@@ -3,7 +3,8 @@
 import { expect } from "bun:test";
 
 import { inFlight } from "./crash.ts";
-import { hasFeature, run, type TestDevice, until } from "./program.ts";
+import { isFragile } from "./fragile.ts";
+import { run, type TestDevice, until } from "./program.ts";
 
 export interface Busy {
   /** Waits until requests are with the server. */
@@ -12,11 +13,8 @@ export interface Busy {
   end(): Promise<void>;
 }
 
-const isFragile = !(await hasFeature("UPDATE_SIZE"));
-
 /** Reads and writes at a depth that keeps whole queues busy, with pauses for whatever is tried, until `end`. */
 export function keepBusy({ id, path }: TestDevice): Busy {
-  // Linux 6.12 can crash when a server goes while requests are given to it: see docs/troubleshooting.md.
   const load = isFragile
     ? "--iodepth=1 --thinktime=50ms --number_ios=100"
     : "--iodepth=64 --number_ios=500 --thinktime=50ms --thinktime_blocks=64";

@@ -1,12 +1,13 @@
-// Linux before 6.16 can lose, double or crash over requests that are given to a server while it dies
-// (docs/troubleshooting.md): there a disk is kept still while its server is killed.
+// Some kernels crash over requests that are given to a server while it dies (docs/troubleshooting.md): there
+// a disk is kept still while its server is killed.
 
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
 
+import { crashesUnderLoad } from "../../src/device/doctor.ts";
 import { run } from "./run.ts";
 
-export const isFragile = /^6\.(\d|1[0-5])\./.test(release());
+export const isFragile = crashesUnderLoad(release());
 
 /**
  * Freezes what is mounted on device `id` where the kernel is fragile: its own threads write there too.

@@ -4,6 +4,7 @@ import { expect } from "bun:test";
 
 import { isBatch } from "./batch.ts";
 import { type Background, start } from "./crash.ts";
+import { isFragile } from "./fragile.ts";
 import { amount } from "./long.ts";
 import { hasFeature, runOk } from "./program.ts";
 
@@ -51,10 +52,9 @@ export async function verifyMixed(...paths: string[]): Promise<void> {
 
 /** fio at the first 12 MiB of a disk for some seconds, with checksums: what is done meanwhile must not show. */
 export async function verifyMeanwhile(path: string): Promise<Background> {
-  // Linux 6.12 can crash when a server goes while requests are given to it: see docs/troubleshooting.md.
-  const load = (await hasFeature("UPDATE_SIZE"))
-    ? "--iodepth=16 --io_size=8m --thinktime=20ms --thinktime_blocks=16"
-    : "--iodepth=1 --io_size=1m --thinktime=50ms";
+  const load = isFragile
+    ? "--iodepth=1 --io_size=1m --thinktime=50ms"
+    : "--iodepth=16 --io_size=8m --thinktime=20ms --thinktime_blocks=16";
   const words = `--name=meanwhile --filename=${path} --ioengine=libaio --direct=1 --rw=randwrite --bs=4k
     --size=12m ${load} --fsync=64 --verify=crc32c --verify_fatal=1 --verify_state_save=0`;
   return start("fio", ...words.split(/\s+/));

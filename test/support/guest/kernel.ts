@@ -22,7 +22,7 @@ export interface Kernel {
 }
 
 const SUITES: Readonly<Record<KernelName, string>> = {
-  "6.12": "bookworm-backports",
+  "6.12": "trixie",
   "7.3": "trixie-backports",
 };
 
@@ -37,7 +37,7 @@ export async function kernelByName(name: KernelName): Promise<Kernel> {
   if (image !== undefined || modules !== undefined) {
     throw new Error("UBLK_KERNEL and UBLK_MODULES go together: an image and its modules");
   }
-  const folder = await cached(join("kernels", name), (into) => unpack(SUITES[name], into));
+  const folder = await cached(join("kernels", SUITES[name]), (into) => unpack(SUITES[name], into));
   const [version] = readdirSync(join(folder, "lib/modules"));
   if (version === undefined) throw new Error(`No kernel in "${folder}" (remove it and try again)`);
   return { version, image: join(folder, "vmlinuz"), moduleRoot: folder };
