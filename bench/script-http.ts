@@ -1,4 +1,4 @@
-// In a guest: a disk that fetches every request from a web server which answers after 50 ms, beside as
+// In a guest: a disk that fetches every request from a web server which takes its time, beside as
 // many fetches of a plain script; one at once, and 64.
 
 import { measure } from "./measure.ts";
@@ -41,11 +41,10 @@ function startDisk(url: string): { readonly fetch: Fetch } & Disposable {
   return { fetch, [Symbol.dispose]: () => void sh(OURS, "del", "0") };
 }
 
-/** A table of answers a second. */
-export async function fetching(rounds: number): Promise<string> {
-  await using server = Bun.spawn([process.execPath, "bench/script/web-server.ts"], {
-    stdout: "pipe",
-  });
+/** A table of answers a second, each of which takes the server `answerMs`. */
+export async function fetching(rounds: number, answerMs: number): Promise<string> {
+  const words = [process.execPath, "bench/script/web-server.ts", String(answerMs)];
+  await using server = Bun.spawn(words, { stdout: "pipe" });
   const { value } = await server.stdout.getReader().read();
   const url = new TextDecoder().decode(value).trim();
   using disk = startDisk(url);

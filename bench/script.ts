@@ -1,8 +1,9 @@
 // What it costs to be a person's own file: a no-op disk of ours beside nbdkit's plugins, and a disk that
 // waits for a web server beside the same fetches without a disk.
 //
-//   bun bench/script.ts [--kernel 6.12|7.3] [--rounds N] [--only nop|http]    boots a guest, prints tables
+//   bun bench/script.ts [--kernel 6.12|7.3] [--rounds N] [--only nop|http] [--answer-ms N]
 //
+// It boots a guest and prints tables. --answer-ms: what the web server takes for an answer (50).
 // It wants nbdkit with its Python plugin and nbd-client; nothing else of this project does.
 
 import { existsSync } from "node:fs";
@@ -18,8 +19,10 @@ const { values } = parseArgs({
     kernel: { type: "string", default: "7.3" },
     rounds: { type: "string", default: "9" },
     only: { type: "string", default: "nop http" },
+    "answer-ms": { type: "string", default: "50" },
   },
 });
+const answerMs = Number(values["answer-ms"]);
 const PACKAGES = ["nbdkit", "nbdkit-plugin-python", "nbd-client"];
 
 async function outside(): Promise<number> {
@@ -34,7 +37,9 @@ async function outside(): Promise<number> {
   }
   const guest = await runGuest({
     kernel,
-    command: `node_modules/.bin/bun bench/script.ts --rounds ${values.rounds} --only "${values.only}"`,
+    command:
+      `node_modules/.bin/bun bench/script.ts --rounds ${values.rounds} --only "${values.only}" ` +
+      `--answer-ms ${answerMs}`,
     timeoutMs: 3_000_000,
     parallel: true,
     onOutput: (text) => process.stdout.write(text),
@@ -46,7 +51,7 @@ async function inside(): Promise<number> {
   const rounds = Number(values.rounds);
   const kernel = (await Bun.file("/proc/sys/kernel/osrelease").text()).trim();
   console.log(`Linux ${kernel}, ${rounds} rounds, taking turns`);
-  if (values.only.includes("http")) console.log(`\n${await fetching(rounds)}`);
+  if (values.only.includes("http")) console.log(`\n${await fetching(rounds, answerMs)}`);
   if (values.only.includes("nop")) console.log(`\n${await noOps(rounds)}`);
   return 0;
 }
