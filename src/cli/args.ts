@@ -57,9 +57,11 @@ export function requiredId(args: { id?: string | undefined; number?: string | un
   return id;
 }
 
+export const timeoutOf = (args: { timeout: string }): number => timeOf(args.timeout, "--timeout");
+
 /** At least a millisecond: with none, every command would fail. */
-export function timeoutOf(args: { timeout: string }): number {
-  const timeoutMs = parseMilliseconds(args.timeout, "--timeout");
-  if (timeoutMs > 0) return timeoutMs;
-  throw new UsageError(`--timeout ${args.timeout} leaves no time at all`, "such as --timeout 30s");
+export function timeOf(text: string, what: string): number {
+  const timeMs = parseMilliseconds(text, what);
+  if (timeMs > 0) return timeMs;
+  throw new UsageError(`${what} ${text} leaves no time at all`, `such as ${what} 30s`);
 }

@@ -21,7 +21,7 @@ import { type Job, LOCK_FD, type RecoverJob, type Report, REPORT_FD } from "./jo
 import { LogFile } from "./log-file.ts";
 import { watchOwnMounts } from "./own-mounts.ts";
 import { peek } from "./processes.ts";
-import { type Answer, type LetGo, listen } from "./remote.ts";
+import { type Ear, listen } from "./remote.ts";
 import { deleteStopped, stopDisk } from "./remove.ts";
 import { markResting } from "./resting.ts";
 import { type DeviceLock, type DeviceRecord, Store } from "./store.ts";
@@ -32,6 +32,8 @@ import { trimMemory } from "./trim.ts";
 const SECOND_SIGNAL_MS = 10_000;
 /** How long requests that the target has begun may take when we let go. */
 const LET_GO_MS_MAX = 5000;
+/** A drained server that hears no more goes on serving after this time. */
+const HOLD_MS_MAX = 5000;
 /** By then the start is over. */
 const TRIM_AFTER_MS = 1000;
 const FATAL_EXIT = 70;
@@ -93,7 +95,7 @@ class Daemon {
     this.#live = device.record;
     if (asked) onSignal();
     this.#logFile?.watch();
-    listen(this.#store.socketPath(device.id), (request) => this.#succeed(device, request));
+    listen(this.#store.socketPath(device.id), this.#earOf(device));
     if (this.#job.ownNamespace) void watchOwnMounts(control, device.id);
     setTimeout(trimMemory, TRIM_AFTER_MS).unref();
     await device.served();
@@ -254,26 +256,54 @@ class Daemon {
     device.letGo();
   }
 
-  /** A successor is ready: ends what has begun, keeps what is new, and goes; or goes on serving. */
-  async #succeed(device: Device, { drainTimeoutMs, stays }: LetGo): Promise<Answer> {
-    if (this.#removing || this.#lettingGo) return { ok: false, why: "it is ending already" };
-    this.#lettingGo = true;
-    log.info(`asked to let go of ${diskPath(device.id)} for a successor`);
-    const undrained = await device.drain(drainTimeoutMs);
-    if (undrained !== undefined) {
-      this.#lettingGo = false;
-      const { why, isLate } = undrained;
-      log.warn(`${why}; goes on serving`);
-      return { ok: false, why, ...(!isLate && { exitCode: EXIT.failed }) };
-    }
-    if (stays) {
+  /** What whoever has a successor ready may ask. */
+  #earOf(device: Device): Ear {
+    const path = diskPath(device.id);
+    let patience: ReturnType<typeof setTimeout> | undefined;
+    const isEnding = () => this.#removing || this.#lettingGo;
+    const ending = { ok: false, why: "it is ending already" } as const;
+    const stay = () => {
+      if (patience === undefined) return;
+      clearTimeout(patience);
+      patience = undefined;
       this.#lettingGo = false;
       device.stay();
-    } else {
+    };
+    const leave = () => {
+      this.#lettingGo = true;
       this.#succeeded = true;
       device.letGo();
-    }
-    return { ok: true };
+      return { ok: true } as const;
+    };
+    return {
+      drain: async (timeoutMs) => {
+        if (isEnding()) return ending;
+        this.#lettingGo = true;
+        log.info(`asked to let go of ${path} for a successor`);
+        const undrained = await device.drain(timeoutMs);
+        if (undrained === undefined) {
+          // No new I/O is begun until somebody says what comes now.
+          patience = setTimeout(stay, HOLD_MS_MAX);
+          return { ok: true };
+        }
+        this.#lettingGo = false;
+        const { why, isLate } = undrained;
+        log.warn(`${why}; goes on serving`);
+        return { ok: false, why, ...(!isLate && { exitCode: EXIT.failed }) };
+      },
+      go: () => {
+        if (patience === undefined) return { ok: false, why: "it was kept waiting, and goes on" };
+        clearTimeout(patience);
+        patience = undefined;
+        return leave();
+      },
+      stay,
+      leave: () => {
+        if (isEnding()) return ending;
+        log.info(`${path} is held by the kernel: goes when what has begun is answered`);
+        return leave();
+      },
+    };
   }
 
   #removeOptions(control: Control) {

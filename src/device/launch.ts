@@ -5,7 +5,7 @@ import { closeSync, fstatSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Control } from "../control/control.ts";
-import { EXIT, UblkError } from "../errors.ts";
+import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { O, pipe2 } from "../ffi/libc.ts";
 import { log } from "../log.ts";
 import { findTarget } from "../targets/index.ts";
@@ -180,10 +180,13 @@ export function spawnDaemon(
       env: { ...CLEAN_ENV, ...env },
       cwd: "/",
     });
-  } catch (error) {
+  } catch (cause) {
     // Whoever starts one after the other must not run out of descriptors.
     for (const fd of [reports, logFd]) if (fd >= 0) closeSync(fd);
-    throw error;
+    throw new UblkError(`Cannot start ${program ?? "the server"}: ${messageOf(cause)}`, {
+      cause,
+      hint: "nothing was changed",
+    });
   } finally {
     closeSync(reportTo);
   }

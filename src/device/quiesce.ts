@@ -16,7 +16,7 @@ import { assertOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
 import { isBatch } from "./modes.ts";
 import { recoveryOf } from "./recovery.ts";
-import { askToLetGo } from "./remote.ts";
+import { type AskOptions, askToDrain } from "./remote.ts";
 import { markResting, unmarkResting } from "./resting.ts";
 import { isDaemon } from "./self.ts";
 import type { DeviceRecord, Store } from "./store.ts";
@@ -57,11 +57,11 @@ export async function quiesceDevice(id: number, options: QuiesceOptions): Promis
     }
   };
   const patience = { store, timeoutMs, drainTimeoutMs: timeoutMs };
-  if (letsGo) await orUnmark(askToLetGo(id, patience, { stays: false }));
+  if (letsGo) await orUnmark(letGo(id, patience));
   // A tag that was busy is armed again by its commit, and only the next QUIESCE_DEV takes it back.
   for (;;) {
     const leftMs = deadline - performance.now();
-    if (!letsGo) await orUnmark(hold(control, id, Math.min(ROUND_MS, Math.max(1, leftMs))));
+    if (!letsGo) await orUnmark(holdNew(control, id, Math.min(ROUND_MS, Math.max(1, leftMs))));
     const now = await control.run(getDevInfo, id, undefined);
     if (isQuiesced(now) && !isDaemon(pid)) {
       store.events.add("quiesced", { id, target: record.target, pid });
@@ -107,8 +107,16 @@ async function checkedDevice(
   return { info, record };
 }
 
-/** QUIESCE_DEV; that some I/O is still under way is no error here. */
-async function hold(control: Control, id: number, roundMs: number): Promise<void> {
+async function letGo(id: number, options: AskOptions): Promise<void> {
+  using drained = await askToDrain(id, options);
+  await drained.letGo();
+}
+
+/**
+ * QUIESCE_DEV: the kernel holds new I/O from now on, and takes idle tags back. That some I/O is still under
+ * way is no error here.
+ */
+export async function holdNew(control: Control, id: number, roundMs = ROUND_MS): Promise<void> {
   const timeoutMs = Math.ceil(roundMs);
   try {
     await control.run(quiesceDev, id, { timeoutMs }, { timeoutMs: timeoutMs + GRACE_MS });
@@ -117,7 +125,8 @@ async function hold(control: Control, id: number, roundMs: number): Promise<void
   }
 }
 
-function lateError(id: number, pid: number, timeoutMs: number): KernelError {
+/** New I/O is held, and what has begun does not end. */
+export function lateError(id: number, pid: number, timeoutMs: number): KernelError {
   const count = inFlight(id);
   const holders = describeCharHolders(id);
   const requests = `${count} request${count === 1 ? "" : "s"} in flight`;

@@ -70,6 +70,8 @@ export class Successor {
     const report = await within(timeoutMs, daemon.reports.next());
     if (report !== "late" && report?.kind === "ready") return successor;
     if (report === "late") {
+      // It has not been told to go, and may be another program: no word is sure to end it but this.
+      daemon.process.kill("SIGKILL");
       successor.abandon();
       throw new UblkError(`The new server, pid ${successor.pid}, does not get ready`, {
         exitCode: EXIT.timedOut,
@@ -86,6 +88,13 @@ export class Successor {
     if (typeof stdin !== "object") return;
     await stdin.write("go\n");
     await stdin.flush();
+  }
+
+  /** Throws what it has died of, while nobody has let go for it. */
+  async assertAlive(): Promise<void> {
+    const { exitCode, signalCode } = this.#daemon.process;
+    if (exitCode === null && signalCode === null) return;
+    throw this.#failure(await this.#daemon.reports.next());
   }
 
   /** Resolves when it serves the device. Throws what kept it from that. */

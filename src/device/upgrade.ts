@@ -5,7 +5,7 @@
 // the old one serves on, or the successor takes over.
 
 import type { DevInfo } from "../control/commands/dev-info.ts";
-import { getDevInfo, quiesceDev } from "../control/commands/index.ts";
+import { getDevInfo } from "../control/commands/index.ts";
 import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { close, O, open } from "../ffi/libc.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
@@ -18,8 +18,9 @@ import { assertOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
 import { isBatch } from "./modes.ts";
 import { isAlive } from "./processes.ts";
+import { holdNew, lateError } from "./quiesce.ts";
 import { recoveryOf } from "./recovery.ts";
-import { askToLetGo } from "./remote.ts";
+import { askToDrain, askToLeave } from "./remote.ts";
 import type { DeviceLock } from "./store.ts";
 import { Successor } from "./successor.ts";
 
@@ -90,11 +91,7 @@ async function handOver(
   let isGoing = false;
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
-    if (needsQuiesce(info)) await quiesce(info, options);
-    isGoing = needsQuiesce(info);
-    await successor.go();
-    const began = performance.now();
-    await letGo(info, options);
+    const began = await (needsQuiesce(info) ? letGoHeld : letGoKept)(info, successor, options);
     isGoing = true;
     const live = await within(timeoutMs, successor.live());
     if (live !== "late") return performance.now() - began;
@@ -111,30 +108,56 @@ async function handOver(
   }
 }
 
-/** Asks the old server to let go. Should the new one fail meanwhile, live() will tell. */
-async function letGo(info: DevInfo, options: UpgradeOptions): Promise<void> {
+/**
+ * The old server keeps what is new, for the kernel to deliver again, and goes. Returns when the pause began;
+ * throws when it goes on serving.
+ */
+async function letGoKept(
+  { id }: DevInfo,
+  successor: Successor,
+  options: UpgradeOptions,
+): Promise<number> {
+  await successor.go();
+  const began = performance.now();
+  using drained = await askToDrain(id, options);
+  await successor.assertAlive();
+  await drained.letGo();
+  return began;
+}
+
+/**
+ * Without reissue, what a dying server leaves undone fails: the kernel must hold new requests back before
+ * the old server goes. There is no way back from that, so it is tried first whether what has begun ends in
+ * time. Returns when the pause began; throws when the old server does not go.
+ */
+async function letGoHeld(
+  info: DevInfo,
+  successor: Successor,
+  options: UpgradeOptions,
+): Promise<number> {
+  const { id } = info;
+  const { control, drainTimeoutMs } = options;
+  const tried = await askToDrain(id, options);
   try {
-    await askToLetGo(info.id, options, { stays: false });
-  } catch (error) {
-    // Once it is quiesced it goes by itself, perhaps before it hears us.
-    if (!needsQuiesce(info)) throw error;
+    await successor.go();
+    await successor.assertAlive();
+  } finally {
+    tried[Symbol.dispose]();
   }
+  const began = performance.now();
+  await holdNew(control, id);
+  // It goes by itself when the kernel has taken every tag back, perhaps before it hears us.
+  await askToLeave(id, options).catch(() => {});
+  const pid = serverPid(info);
+  await untilGone(pid, drainTimeoutMs);
+  if (isAlive(pid)) throw lateError(id, pid, drainTimeoutMs);
+  return began;
 }
 
 /** It answers before it goes: until then the kernel calls the device live. */
 async function untilGone(pid: number, timeoutMs: number): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (isAlive(pid) && performance.now() < deadline) await Bun.sleep(GONE_LOOK_MS);
-}
-
-/**
- * Without reissue, what a dying server leaves undone fails: the kernel must hold new requests back
- * before the old server stops beginning any. There is no way back from that, so it is tried first
- * whether what has begun ends in time.
- */
-async function quiesce(info: DevInfo, options: UpgradeOptions): Promise<void> {
-  await askToLetGo(info.id, options, { stays: true });
-  await options.control.run(quiesceDev, info.id, { timeoutMs: options.drainTimeoutMs });
 }
 
 const needsQuiesce = (info: DevInfo) => recoveryOf(info.flags) === "queue" && canQuiesce(info);

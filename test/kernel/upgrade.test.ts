@@ -1,7 +1,14 @@
 // upgrade: another server process takes a disk over while it is in use.
 
 import { afterEach, expect, test } from "bun:test";
-import { chmodSync, copyFileSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 
 import { isBatch } from "../support/batch.ts";
 import { keepBusy } from "../support/busy.ts";
@@ -17,9 +24,27 @@ import {
   ublkOk,
   until,
 } from "../support/program.ts";
+import { UserFolder } from "../support/user-target.ts";
 import { eventsOf } from "../support/watching.ts";
 
 afterEach(() => expect(leftovers()).toEqual([]));
+
+const SLOW_BLOCK = 9;
+const STUCK_BLOCK = 10;
+
+const isAskedToLetGo = () =>
+  readFileSync("/run/ublk-bun/0.log", "utf8").includes("asked to let go");
+
+/** A disk of which one block is answered once the file "go" is there, and another one never. */
+function slowDisk(user: UserFolder, ...words: string[]): Promise<TestDevice> {
+  const read = `read: async (offset: number, into: Uint8Array) => {
+      while (offset === ${SLOW_BLOCK * 4096} && !existsSync("${user.path}/go")) await Bun.sleep(20);
+      if (offset === ${STUCK_BLOCK * 4096}) await new Promise(() => {});
+      into.fill(0);
+    },`;
+  user.target("disk.ts", read, 'import { existsSync } from "node:fs";');
+  return user.add("./disk.ts", "-n0", "--io-timeout=0", ...words);
+}
 
 test("three upgrades under I/O: a new server each time, no error, the pause is told", async () => {
   const folder = mkdtempSync("/tmp/upgrade-");
@@ -58,8 +83,7 @@ test("a request that does not end: 124, and the old server starts what it had ke
   await using stuck = start(...ddWords(device.path, 262_144));
   await until("the stuck request", () => inFlight(0) === 1);
   const upgrading = ublk("upgrade", "0", "--drain-timeout", "5s");
-  const log = () => readFileSync("/run/ublk-bun/0.log", "utf8");
-  await until("the drain", () => log().includes("asked to let go"));
+  await until("the drain", isAskedToLetGo);
   const reads = Array.from({ length: 3 }, (_, block) => readBlock(device.path, block));
   await until("they are kept", () => inFlight(0) === 4);
   const { exitCode, stderr } = await upgrading;
@@ -71,6 +95,18 @@ test("a request that does not end: 124, and the old server starts what it had ke
   expect(stuck.running).toBeTrue();
   // First of all: dd cannot end before its disk does.
   await device[Symbol.asyncDispose]();
+});
+
+test("a file that is no program is told in a line, and changes nothing", async () => {
+  using user = new UserFolder();
+  const text = user.write("text", "no program\n");
+  chmodSync(text, 0o755);
+  await using device = await TestDevice.add("null", "-n0");
+  const pid = await device.serverPid();
+  const { exitCode, stderr } = await ublk("upgrade", "0", "--binary", text);
+  expect(stderr).toMatch(/^ublk-bun: Cannot start .*\/text: .*\n$/);
+  expect(exitCode).toBe(1);
+  expect(await device.serverPid()).toBe(pid);
 });
 
 test("a new program that fails before its moment changes nothing", async () => {
@@ -113,6 +149,55 @@ test("a new program that dies at its moment: the old one serves again, no I/O is
   await fio.end();
 });
 
+test("a new program that dies while the old server still ends what has begun: that one goes on", async () => {
+  using user = new UserFolder();
+  const impostor = user.write(
+    "impostor",
+    `#!/bin/sh\necho '{"kind":"ready"}' >&3\nread moment\n: >${user.path}/dies\nexit 9\n`,
+  );
+  chmodSync(impostor, 0o755);
+  await using device = await slowDisk(user);
+  const pid = await device.serverPid();
+  await using slow = start(...ddWords(device.path, SLOW_BLOCK));
+  await until("the slow request", () => inFlight(0) === 1);
+  const upgrading = ublk("upgrade", "0", "--binary", impostor);
+  await until("it dies", () => existsSync(`${user.path}/dies`) && isAskedToLetGo());
+  await Bun.sleep(200);
+  user.write("go", "");
+  const { exitCode, stderr } = await upgrading;
+  expect(stderr).toContain("died while it was starting: exit code 9");
+  expect(stderr).toContain("nothing was changed");
+  expect(exitCode).toBe(1);
+  expect(await device.serverPid()).toBe(pid);
+  expect((await slow.ended).exitCode).toBe(0);
+  await readBlock(device.path, 1);
+});
+
+test("queue: a request that comes too late to be tried and does not end: 124, and what to do", async () => {
+  if (isBatch || !(await hasFeature("QUIESCE"))) return;
+  using user = new UserFolder();
+  await using device = await slowDisk(user, "--recovery=queue");
+  const pid = await device.serverPid();
+  await using slow = start(...ddWords(device.path, SLOW_BLOCK));
+  await until("the slow request", () => inFlight(0) === 1);
+  const upgrading = ublk("upgrade", "0", "--drain-timeout=8s");
+  await until("the drain", isAskedToLetGo);
+  await using stuck = start(...ddWords(device.path, STUCK_BLOCK));
+  await until("the stuck request", () => inFlight(0) === 2);
+  user.write("go", "");
+  const { exitCode, stderr } = await upgrading;
+  expect((await slow.ended).exitCode).toBe(0);
+  expect(stderr).toContain("is not quiesced within 8 s: 1 request in flight");
+  expect(stderr).toContain(`kill -9 ${pid}; ublk-bun recover 0`);
+  expect(exitCode).toBe(124);
+  // Held by the kernel, until somebody does what was said.
+  await using waiting = start(...ddWords(device.path, 1));
+  killNow(0);
+  await ublkOk("recover", "0");
+  expect((await waiting.ended).exitCode).toBe(0);
+  expect((await stuck.ended).exitCode).not.toBe(0);
+});
+
 test("without reissue: refused with 4 where requests would fail, unless --allow-errors", async () => {
   const canQuiesce = await hasFeature("QUIESCE");
   // 6.12 does not have fail, nor anything that keeps requests back for queue.
@@ -148,6 +233,8 @@ test("what cannot be handed over is refused, and goes on being served", async ()
   expect((await ublk("upgrade", "7")).exitCode).toBe(3);
   expect((await ublk("upgrade")).exitCode).toBe(2);
   expect((await ublk("upgrade", "0", "--all")).exitCode).toBe(2);
+  expect((await ublk("upgrade", "0", "--drain-timeout=0")).exitCode).toBe(2);
+  expect((await ublk("upgrade", "0", "--binary=/tmp")).exitCode).toBe(2);
 
   await using orphan = await TestDevice.add("null", "-n1");
   await orphan.killServer();

@@ -1,6 +1,6 @@
 // upgrade: a new server process, usually of a newer version, takes over a disk that is in use.
 
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import { resolve } from "node:path";
 
 import { defineCommand } from "citty";
@@ -12,8 +12,7 @@ import { serverPid } from "../../device/inspect.ts";
 import { type Upgraded, upgradeDevice } from "../../device/upgrade.ts";
 import { messageOf, UblkError, UsageError } from "../../errors.ts";
 import { log } from "../../log.ts";
-import { parseMilliseconds } from "../../units.ts";
-import { commonArgs, idArgs, jsonArg, optionalId } from "../args.ts";
+import { commonArgs, idArgs, jsonArg, optionalId, timeOf } from "../args.ts";
 import { print, printJson } from "../output.ts";
 import { openSession, type Session } from "../session.ts";
 
@@ -46,7 +45,7 @@ export default defineCommand({
       throw new UsageError("Which device?", "give its number, or --all");
     }
     const binary = args.binary === undefined ? undefined : programAt(args.binary);
-    const drainTimeoutMs = parseMilliseconds(args["drain-timeout"], "--drain-timeout");
+    const drainTimeoutMs = timeOf(args["drain-timeout"], "--drain-timeout");
     using session = await openSession(args);
     session.store.prepare();
     const options = {
@@ -93,9 +92,13 @@ function programAt(path: string): string {
   const program = resolve(path);
   try {
     accessSync(program, constants.X_OK);
-    return program;
+    if (statSync(program).isFile()) return program;
   } catch (cause) {
-    const why = messageOf(cause);
-    throw new UsageError(`--binary "${path}" cannot be run: ${why}`, "give a ublk-bun executable");
+    throw notRunnable(path, messageOf(cause));
   }
+  throw notRunnable(path, "it is no file");
+}
+
+function notRunnable(path: string, why: string): UsageError {
+  return new UsageError(`--binary "${path}" cannot be run: ${why}`, "give a ublk-bun executable");
 }

@@ -4,7 +4,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 
 import { parseRecord } from "../../../src/device/record-text.ts";
-import { batchWords } from "../batch.ts";
+import { batchWords, isBatch } from "../batch.ts";
 import {
   type Background,
   daemonPids,
@@ -55,7 +55,7 @@ export const STEPS: readonly Step[] = [
   ...both("recover", "daemon", "GET_DEV_INFO", "GET_PARAMS", "PREPARE", "START_USER_RECOVERY"),
   ...both("recover", "daemon", "GET_QUEUE_AFFINITY", "FETCH", "END_USER_RECOVERY", "SAVE"),
   { verb: "recover", who: "daemon", step: "HALF_FETCH", when: "after" },
-  ...both("upgrade", "launcher", "GET_DEV_INFO", "GO"),
+  ...both("upgrade", "launcher", "GET_DEV_INFO", "GO", "QUIESCE_DEV"),
   ...both("upgrade", "daemon", "GET_DEV_INFO", "PREPARE", "GET_PARAMS", "START_USER_RECOVERY"),
   ...both("upgrade", "daemon", "FETCH", "END_USER_RECOVERY", "SAVE", "DRAIN", "LEAVE"),
   ...both("del", "launcher", "GET_DEV_INFO", "FORGET"),
@@ -174,7 +174,9 @@ async function giveUp(waiting: Background): Promise<string> {
 async function dieInUpgrade(step: Step, canForget: boolean): Promise<string> {
   const isOfOld = step.step === "DRAIN" || step.step === "LEAVE";
   if (isOfOld) arm(step);
-  await runOk(ODD_PROGRAM, ...ADD);
+  // What waits is kept with it, too; only what had been begun would fail.
+  const recovery = step.step === "QUIESCE_DEV" ? ["--recovery=queue"] : [];
+  await runOk(ODD_PROGRAM, ...ADD, ...recovery);
   await using device = new TestDevice(Number(ID));
   const node = new DiskNode(device.id);
   const words = ["upgrade", ID, TIMEOUT, "--drain-timeout=2s"];
@@ -218,6 +220,7 @@ async function dieInDel(step: Step): Promise<string> {
 
 /** What the kernel at hand does not come by. */
 async function isTaken({ step }: Step): Promise<boolean> {
+  if (step === "QUIESCE_DEV") return !isBatch && (await hasFeature("QUIESCE"));
   const canTry = await hasFeature("SAFE_STOP_DEV");
   return !(step === (canTry ? "STOP_DEV" : "TRY_STOP_DEV"));
 }
