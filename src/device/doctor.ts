@@ -4,14 +4,14 @@ import { readdirSync, readFileSync, statfsSync, unlinkSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
 
+import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo } from "../control/commands/index.ts";
 import { Control } from "../control/control.ts";
 import { messageOf, UblkError } from "../errors.ts";
-import { close, flock, LOCK, O, open } from "../ffi/libc.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { charPath, deviceIds, diskPath } from "./disk.ts";
-import { describeCharHolders } from "./holders.ts";
-import { isOurs } from "./identity.ts";
+import { describeCharHolders, diskHolders } from "./holders.ts";
+import { isMadeByUs, isOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
 import { isAlive, peek } from "./processes.ts";
 import { bootId, type Store } from "./store.ts";
@@ -161,7 +161,15 @@ async function deviceFindings(control: Control, store: Store): Promise<Finding[]
   for (const id of deviceIds()) {
     try {
       const info = await control.run(getDevInfo, id, undefined);
-      if (info.state === "DEAD" || serverPid(info) > 0) continue;
+      if (info.state === "DEAD") {
+        findings.push({
+          check: "dead",
+          what: `Device ${id} is DEAD: its disk is gone, and it keeps its number`,
+          remedy: `run: ublk-bun del ${id}`,
+        });
+        continue;
+      }
+      if (serverPid(info) > 0) continue;
       const holders = describeCharHolders(id);
       if (holders !== "") {
         findings.push({
@@ -171,16 +179,12 @@ async function deviceFindings(control: Control, store: Store): Promise<Finding[]
         });
         continue;
       }
-      const ours = isOurs(
-        peek(() => store.load(id)),
-        info,
-      );
+      const users = diskHolders(id);
+      const used = users.length === 0 ? "" : `, and is ${users.join(", ")}`;
       findings.push({
         check: "orphaned",
-        what: `Device ${id} is ${info.state} and has no server: I/O to ${diskPath(id)} waits or fails`,
-        remedy: ours
-          ? `run: ublk-bun recover ${id}`
-          : `it is not ours: recover it with the tool that made it, or: ublk-bun del ${id} --force`,
+        what: `Device ${id} is ${info.state} and has no server: I/O to ${diskPath(id)} waits or fails${used}`,
+        remedy: cureOfOrphan(info, store),
       });
     } catch (error) {
       findings.push({
@@ -193,12 +197,33 @@ async function deviceFindings(control: Control, store: Store): Promise<Finding[]
   return findings;
 }
 
+function cureOfOrphan(info: DevInfo, store: Store): string {
+  const { id } = info;
+  if (isOurs(store.loadIfUsable(id), info)) return `run: ublk-bun recover ${id}`;
+  if (!isMadeByUs(info)) {
+    return `it is not ours: recover it with the tool that made it, or: ublk-bun del ${id} --force`;
+  }
+  return `its record is lost; run, with what it was added with: ublk-bun recover ${id} --target TARGET …`;
+}
+
 /** What lies in the run folder and describes nothing. */
 function staleFindings(store: Store): Finding[] {
+  const unsafe = unsafeFolder(store);
+  if (unsafe !== undefined) return [unsafe];
   const present = new Set(deviceIds());
   const records = store.ids().flatMap((id) => staleRecord(store, id, present.has(id)));
   const names = peek(() => readdirSync(store.dir)) ?? [];
   return [...records, ...names.flatMap((name) => staleFile(store, name))];
+}
+
+function unsafeFolder(store: Store): Finding | undefined {
+  try {
+    store.assertSafe();
+    return undefined;
+  } catch (error) {
+    const remedy = (error instanceof UblkError ? error.hint : undefined) ?? "look at the folder";
+    return { check: "run-folder", what: messageOf(error), remedy };
+  }
 }
 
 function staleRecord(store: Store, id: number, exists: boolean): Finding[] {
@@ -226,19 +251,17 @@ function staleFile(store: Store, name: string): Finding[] {
   const [, id, kind] = /^(\d+)\.(lock|sock)$/.exec(name) ?? [];
   const writer = /^\d+\.json\.(\d+)\.tmp$/.exec(name)?.[1];
   const isStale =
-    (kind === "lock" && isUnlocked(path)) ||
-    (kind === "sock" && !store.has(Number(id))) ||
+    (kind === "lock" && !store.isLocked(Number(id))) ||
+    (kind === "sock" && !store.has(Number(id)) && !deviceIds().includes(Number(id))) ||
     (writer !== undefined && !isAlive(Number(writer)));
   if (!isStale) return [];
   const remedy = "doctor --fix removes it";
-  const fix = () => void peek(() => unlinkSync(path));
+  const fix = kind === "lock" ? () => removeLock(store, Number(id)) : () => removeFile(path);
   return [{ check: "leftover", what: `${path} is nobody's any more`, remedy, fix }];
 }
 
-function isUnlocked(path: string): boolean {
-  const fd = open(path, O.RDONLY | O.CLOEXEC);
-  if (fd < 0) return false;
-  const isFree = flock(fd, LOCK.EX | LOCK.NB) === 0;
-  close(fd);
-  return isFree;
-}
+const removeFile = (path: string) => void peek(() => unlinkSync(path));
+
+/** By taking it and giving it back: a command that has it by now keeps it. */
+const removeLock = (store: Store, id: number) =>
+  void peek(() => store.lock(id, "doctor")[Symbol.dispose]());

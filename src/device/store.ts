@@ -127,11 +127,14 @@ export class Store {
         hint: "run it as root, or give a writable folder with --run-dir",
       });
     }
-    this.#assertSafe();
+    this.assertSafe();
   }
 
-  /** A record says what a server shall open as root: nobody else may have put it there. */
-  #assertSafe(): void {
+  /**
+   * A record says what a server shall open as root: nobody else may have put it there. Throws UblkError where
+   * somebody could.
+   */
+  assertSafe(): void {
     const stat = statSync(this.dir, { throwIfNoEntry: false });
     if (stat === undefined) return;
     const isOthers = isAnothers(stat.uid);
@@ -154,7 +157,7 @@ export class Store {
 
   /** The record, or undefined. Throws UblkError (exit 6) when it is there but not usable. */
   load(id: number): DeviceRecord | undefined {
-    this.#assertSafe();
+    this.assertSafe();
     const path = this.recordPath(id);
     let text: string;
     try {
@@ -181,7 +184,7 @@ export class Store {
 
   /** True when there is a record, readable or not. */
   has(id: number): boolean {
-    return existsSync(this.recordPath(id));
+    return lstatSync(this.recordPath(id), { throwIfNoEntry: false }) !== undefined;
   }
 
   /** Writes the record so that a crash leaves the old or the new one, never half of it. */

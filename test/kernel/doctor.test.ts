@@ -1,10 +1,18 @@
 // doctor: finds what is wrong with the devices of a host, and says what to do.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 
 import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
-import { daemonPids, killNow, recordPath, recordText } from "../support/crash.ts";
+import {
+  daemonPids,
+  ddWords,
+  killNow,
+  recordPath,
+  recordText,
+  start,
+  untilWaiting,
+} from "../support/crash.ts";
 import { holdCharDevice } from "../support/hold.ts";
 import { leftovers, program, run, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 
@@ -45,6 +53,39 @@ test("a disk without a server is named with the command that brings it back, whi
   ]);
   await ublkOk("recover", "0");
   expect(await ublkOk("doctor")).toBe("nothing is wrong\n");
+});
+
+test("who uses a disk without a server is named; where its record is lost, how to give it anew", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  await device.killServer();
+  await device.untilState("QUIESCED");
+  await using user = start(...ddWords(device.path, 9));
+  await untilWaiting(user, device.path);
+  const before = recordText(0);
+  rmSync(recordPath(0));
+  const { found } = await findings();
+  expect(found.map(({ check }) => check)).toEqual(["orphaned"]);
+  expect(found[0]!.what).toContain(`open in pid ${user.pid} (dd)`);
+  expect(found[0]!.remedy).toContain("ublk-bun recover 0 --target TARGET");
+  writeFileSync(recordPath(0), before, { mode: 0o600 });
+  await ublkOk("recover", "0");
+  expect((await user.ended).exitCode).toBe(0);
+});
+
+test("a device whose disk is gone is named, and so is a run folder that others may write in", async () => {
+  await using device = await TestDevice.add("null", "-n0", "--recovery=none");
+  killNow(0);
+  await device.untilState("DEAD");
+  const dead = await findings("--fix");
+  expect(dead.found).toMatchObject([
+    { check: "dead", remedy: "run: ublk-bun del 0", fixed: false },
+  ]);
+  await ublkOk("del", "0");
+  const open = mkdtempSync("/tmp/open-");
+  chmodSync(open, 0o777);
+  const unsafe = await findings("--run-dir", open);
+  expect(unsafe.found).toMatchObject([{ check: "run-folder" }]);
+  expect(unsafe.found[0]!.what).toContain("others may write in it");
 });
 
 test("a device that cannot get a server is named with who holds it", async () => {
