@@ -12,7 +12,13 @@ const BYTE_UNITS: Readonly<Record<string, number>> = {
   p: 1024 ** 5,
 };
 
-const TIME_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, "": 1000, m: 60_000 };
+const TIME_UNITS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  "": 1000,
+  m: 60_000,
+  h: 3_600_000,
+};
 
 /** "64MiB", "64M", "64m", "67108864" -> bytes; units are powers of 1024. `what` names the option. */
 export function parseBytes(text: string, what: string): number {
@@ -29,15 +35,15 @@ export function parseBytes(text: string, what: string): number {
   );
 }
 
-/** "30", "30s", "500ms", "2m" -> milliseconds; a bare number means seconds. */
+/** "30", "30s", "500ms", "2m", "1h" -> milliseconds; a bare number means seconds. */
 export function parseMilliseconds(text: string, what: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|)$/i.exec(text.trim());
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|)$/i.exec(text.trim());
   const milliseconds = match ? Number(match[1]) * TIME_UNITS[match[2]!.toLowerCase()]! : Number.NaN;
   // setTimeout cannot wait longer than 31 bits of milliseconds.
   if (milliseconds >= 0 && milliseconds < 2 ** 31) return Math.round(milliseconds);
   throw new UsageError(
     `${what} "${text}" is not a length of time`,
-    "write seconds, or a number with ms, s or m, such as 500ms",
+    "write seconds, or a number with ms, s, m or h, such as 500ms",
   );
 }
 

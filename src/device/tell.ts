@@ -3,6 +3,9 @@
 import type { DeviceEvent, EventLog } from "./events.ts";
 import type { DeviceRecord } from "./store.ts";
 
+/** When it died, nobody knows. */
+const FOUND_DEAD = "found dead by recover";
+
 type Told = Pick<DeviceRecord, "id" | "target">;
 
 /** A new device is there and served, by this process. */
@@ -11,8 +14,12 @@ export function tellAdded(events: EventLog, { id, target }: Told): void {
   events.add("live", { id, target, pid: process.pid });
 }
 
-/** This process begins to recover a device. */
+/** This process begins to recover a device. A death that nobody has told of is told first. */
 export function tellRecovering(events: EventLog, { id, target }: Told): void {
+  const last = events.last(id);
+  if (last?.event === "live" || last?.event === "recovered") {
+    events.add("died", { id, target, pid: last.pid ?? null, how: FOUND_DEAD });
+  }
   events.add("recovering", { id, target, pid: process.pid });
 }
 
@@ -41,9 +48,9 @@ export function tellDied(events: EventLog, { id, target }: Told, how: string): v
  */
 export function noticedDeath(events: Iterable<DeviceEvent>): number | undefined {
   let diedAt: number | undefined;
-  for (const { event, time } of events) {
+  for (const { event, time, how } of events) {
     if (event === "live" || event === "recovered") break;
-    if (event === "died") diedAt = Date.parse(time);
+    if (event === "died" && how !== FOUND_DEAD) diedAt = Date.parse(time);
   }
   return diedAt;
 }

@@ -8,7 +8,7 @@ import { eventsOf } from "../support/watching.ts";
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
-test("added, live, recovering, recovered, stopped, deleted: each once, in order", async () => {
+test("added, live, died, recovering, recovered, stopped, deleted: each once, in order", async () => {
   const since = Date.now();
   await using device = await TestDevice.add("null", "-n0");
   const first = await device.serverPid();
@@ -23,14 +23,16 @@ test("added, live, recovering, recovered, stopped, deleted: each once, in order"
   expect(events.map(({ event, pid }) => [event, pid])).toEqual([
     ["added", null],
     ["live", first],
+    ["died", first],
     ["recovering", second],
     ["recovered", second],
     ["stopped", second],
     ["deleted", null],
   ]);
   for (const event of events) expect(event).toMatchObject({ path: device.path, target: "null" });
-  // Nobody has noticed the death: the pause is only that of the recovery.
-  expect(events[3]).toMatchObject({ pauseFrom: "start" });
+  // Nobody has noticed when: the pause is only that of the recovery.
+  expect(events[2]).toMatchObject({ how: "found dead by recover" });
+  expect(events[4]).toMatchObject({ pauseFrom: "start" });
 });
 
 test("a server that breaks tells what it dies of", async () => {

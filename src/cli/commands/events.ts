@@ -76,7 +76,8 @@ const readLines = (word: string) =>
 
 /** Milliseconds since 1970. */
 function parseSince(word: string): number {
-  if (/^\d+(\.\d+)?(ms|s|m)?$/i.test(word)) return Date.now() - parseMilliseconds(word, "--since");
+  if (/^\d+(\.\d+)?(ms|s|m|h)?$/i.test(word))
+    return Date.now() - parseMilliseconds(word, "--since");
   const time = Date.parse(word);
   if (!Number.isNaN(time)) return time;
   throw new UsageError(
