@@ -32,7 +32,7 @@ import type { TagMemory } from "./queue/tag-memory.ts";
 import { TagViews } from "./queue/tag-views.ts";
 import { Ring } from "./ring/ring.ts";
 import { isReadOnly } from "./script/disk.ts";
-import { closeInstance, openInstance } from "./script/instance.ts";
+import { closeInstance, flushInstance, openInstance } from "./script/instance.ts";
 import type { ScriptSpec } from "./script/target.ts";
 import { tryWrite } from "./write.ts";
 
@@ -153,7 +153,7 @@ function prepare(job: Prepare, port: MessagePort): Prepared {
     name: `ublk-bun ${job.deviceId}`,
     member: job.queueId,
     members: perQueue ? job.queues : 1,
-    flush: () => disk.flush?.(),
+    flush: () => flushInstance(disk),
   });
   return { job, ring, memories, flushes, port };
 }
@@ -276,7 +276,7 @@ function refuse(): void {
 async function flushedOrWhyNot(): Promise<string | undefined> {
   const { disk, placeOfCall } = opened!;
   try {
-    await disk.flush?.();
+    await flushInstance(disk);
     return undefined;
   } catch (error) {
     return `${placeOf(error) ?? placeOfCall("flush")}: flush failed: ${messageOf(error)}`;

@@ -222,6 +222,17 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
 export const dataOf = (target: Pick<Target, "data" | "dataOf">, spec: Spec): Target["data"] =>
   target.dataOf?.(spec) ?? target.data;
 
+/**
+ * Whether what a disk's function returned says that its request is done: nothing, or the length of the
+ * data that it read or wrote, 0 where there is none. Anything else, a generator for example, says no.
+ */
+export const isDone = (value: unknown, dataBytes: number): boolean =>
+  value === undefined || value === null || value === dataBytes;
+
+/** What was returned instead, in words. */
+export const returnedWords = (value: unknown): string =>
+  typeof value === "number" ? String(value) : `something of type ${typeof value}`;
+
 /** What stands between the values of an option that was repeated: no word can hold it. */
 export const VALUE_SEPARATOR = "\0";
 

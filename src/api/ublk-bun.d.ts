@@ -64,7 +64,8 @@ declare module "ublk-bun" {
   /**
    * An open disk. Every function may return a promise; up to `depth` requests are under way at once,
    * in any order. Throw `new BlockError("ENOSPC")` to fail a request with that errno, anything else
-   * fails it with EIO. What is missing is not advertised: no `write` is a read-only disk, no `flush`
+   * fails it with EIO. Return nothing, or of `read` and `write` the whole length: whatever else is
+   * returned is EIO, too. What is missing is not advertised: no `write` is a read-only disk, no `flush`
    * a disk without a volatile cache, whose writes must be durable when they are answered.
    *
    * `into` and `from` are memory that the kernel fills and reads: good until the request is answered.

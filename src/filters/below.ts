@@ -4,8 +4,7 @@
 import type { Disk, DiskBelow } from "ublk-bun";
 
 import { BlockError } from "../api/index.ts";
-import { errnoName } from "../ffi/errno.ts";
-import type { Geometry } from "../target.ts";
+import { type Geometry, isDone, returnedWords } from "../target.ts";
 
 export function below(disk: Disk, geometry: Geometry): DiskBelow {
   const { sizeBytes, logicalBlockBytes, readOnly, volatileCache, fua: heedsFua } = geometry;
@@ -39,33 +38,35 @@ export function below(disk: Disk, geometry: Geometry): DiskBelow {
     ...(writeZeroes && { maxWriteZeroesBytes: writeZeroes.maxBytes }),
     async read(offset, into) {
       check("read", offset, into.length);
-      demandWhole(await disk.read(offset, into), into.length);
+      demand("read", await disk.read(offset, into), into.length);
     },
     async write(offset, from, { fua = false } = {}) {
       checkChange("write", offset, from.length);
-      demandWhole(await disk.write!(offset, from, { fua: fua && heedsFua }), from.length);
-      if (fua && volatileCache && !heedsFua) await disk.flush!();
+      demand("write", await disk.write!(offset, from, { fua: fua && heedsFua }), from.length);
+      if (fua && volatileCache && !heedsFua) demand("flush", await disk.flush!(), 0);
     },
     async flush() {
-      if (volatileCache) await disk.flush!();
+      if (volatileCache) demand("flush", await disk.flush!(), 0);
     },
     async discard(offset, length) {
       if (discard === undefined) throw new BlockError("EOPNOTSUPP");
       checkChange("discard", offset, length);
-      await disk.discard!(offset, length);
+      demand("discard", await disk.discard!(offset, length), 0);
     },
     async writeZeroes(offset, length, { mayUnmap = true } = {}) {
       if (writeZeroes === undefined) throw new BlockError("EOPNOTSUPP");
       checkChange("writeZeroes", offset, length);
-      await disk.writeZeroes!(offset, length, { mayUnmap });
+      demand("writeZeroes", await disk.writeZeroes!(offset, length, { mayUnmap }), 0);
     },
   };
 }
 
-/** All of it or an errno, as the server asks of every disk. */
-export function demandWhole(done: number | void, length: number): void {
-  if (done === undefined || done === null || done === length) return;
-  const name = typeof done === "number" && done < 0 ? errnoName(-done) : "";
-  if (/^E[A-Z0-9]+$/.test(name)) throw new BlockError(name);
-  throw new BlockError("EIO", `the disk below did ${String(done)} of ${length} bytes`);
+/** All of it or an exception, as the server asks of every disk. */
+function demand(call: string, done: unknown, dataBytes: number): void {
+  if (isDone(done, dataBytes)) return;
+  const all = dataBytes === 0 ? "nothing" : `nothing, or ${dataBytes}`;
+  throw new BlockError(
+    "EIO",
+    `${call} of the disk below returned ${returnedWords(done)}: it must return ${all}`,
+  );
 }

@@ -9,13 +9,19 @@ import type { Disk } from "ublk-bun";
 import { messageOf, placeOf } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { UBLK_IO_F, UBLK_IO_OP } from "../ffi/ublk.ts";
-import type { QueueContext, RingHandler } from "../target.ts";
+import { isDone, type QueueContext, returnedWords, type RingHandler } from "../target.ts";
 import type { FailureLog } from "./failure-log.ts";
 import type { TagViews } from "./tag-views.ts";
 
 type Answer = number | void | Promise<number | void>;
 type MaybePromise = void | Promise<void>;
 export type Call = "read" | "write" | "flush" | "discard" | "writeZeroes";
+
+/** What a function must do besides returning nothing. */
+const DUTIES: Readonly<Partial<Record<Call, string>>> = {
+  read: "fill all of `into`, and ",
+  write: "take all of `from`, and ",
+};
 
 /** What the handler needs of its queue. */
 export interface AsyncQueueContext extends Pick<
@@ -82,9 +88,12 @@ export class AsyncHandler implements RingHandler {
 
   start(tag: number): void {
     const { onCall } = this.options;
+    const op = this.queue.op(tag);
+    const refusal = this.refusal(op);
+    if (refusal !== 0) return this.queue.complete(tag, -refusal);
     let answer: Answer;
     let isAsync: boolean;
-    onCall(this.queue.op(tag));
+    onCall(op);
     try {
       answer = this.call(tag);
       // Inside: a `then` that is a getter may throw.
@@ -94,7 +103,7 @@ export class AsyncHandler implements RingHandler {
       return this.fail(tag, error);
     }
     onCall(-1);
-    if (!isAsync) return this.succeed(tag, answer as number | void);
+    if (!isAsync) return this.succeed(tag, answer);
     const turn = (this.turns[tag]! + 1) | 0;
     this.turns[tag] = turn;
     this.beganMs[tag] = this.nowMs;
@@ -135,6 +144,14 @@ export class AsyncHandler implements RingHandler {
     this.pending = 0;
   }
 
+  /** The errno of an operation that must not reach the disk, or 0: what was not advertised is not called. */
+  private refusal(op: number): number {
+    if (op === UBLK_IO_OP.READ || op === UBLK_IO_OP.FLUSH) return 0;
+    const call = CALLS[op];
+    if (call === undefined || this.disk[call] === undefined) return ERRNO.EOPNOTSUPP;
+    return this.options.isReadOnly ? ERRNO.EROFS : 0;
+  }
+
   private call(tag: number): Answer {
     const { queue, disk } = this;
     const op = queue.op(tag);
@@ -142,10 +159,6 @@ export class AsyncHandler implements RingHandler {
       return disk.read(queue.offsetBytes(tag), this.views.view(tag, queue.lengthBytes(tag)));
     }
     if (op === UBLK_IO_OP.FLUSH) return this.options.flush();
-    // Nothing reaches a function that was not advertised.
-    const call = CALLS[op];
-    if (call === undefined || disk[call] === undefined) return -ERRNO.EOPNOTSUPP;
-    if (this.options.isReadOnly) return -ERRNO.EROFS;
     const offset = queue.offsetBytes(tag);
     const length = queue.lengthBytes(tag);
     const flags = queue.flags(tag);
@@ -167,21 +180,15 @@ export class AsyncHandler implements RingHandler {
     return true;
   }
 
-  private succeed(tag: number, value: number | void): void {
+  private succeed(tag: number, value: unknown): void {
     const op = this.queue.op(tag);
     const hasData = op === UBLK_IO_OP.READ || op === UBLK_IO_OP.WRITE;
     const length = hasData ? this.queue.lengthBytes(tag) : 0;
     // Rule 2 of the house: all of it or an errno.
-    if (value === undefined || value === length || value === null) {
-      return this.queue.complete(tag, length);
-    }
-    if (typeof value === "number" && Number.isInteger(value) && value < 0 && value > -4096) {
-      return this.queue.complete(tag, value);
-    }
-    if (!hasData) return this.queue.complete(tag, 0);
-    const what = typeof value === "number" ? String(value) : `something of type ${typeof value}`;
-    const verb = op === UBLK_IO_OP.READ ? "fill all of `into`" : "take all of `from`";
-    this.say(tag, this.place(tag), `returned ${what}: it must ${verb}, and return nothing`, "EIO");
+    if (isDone(value, length)) return this.queue.complete(tag, length);
+    const duty = DUTIES[CALLS[op] ?? "flush"] ?? "";
+    const what = `returned ${returnedWords(value)}: it must ${duty}return nothing`;
+    this.say(tag, this.place(tag), what, "EIO");
     this.queue.complete(tag, -ERRNO.EIO);
   }
 

@@ -4,7 +4,7 @@
 import type { Disk, OpenContext, TargetOptions } from "ublk-bun";
 
 import { EXIT, messageOf, placeOf, UblkError } from "../errors.ts";
-import type { Geometry } from "../target.ts";
+import { type Geometry, isDone, returnedWords } from "../target.ts";
 import { diskProblem, geometryOf } from "./disk.ts";
 import { assertSources, definitionError, loadTarget, placeOfCall } from "./load.ts";
 import { valuesOf } from "./params.ts";
@@ -40,6 +40,16 @@ export async function openInstance(
 }
 
 /**
+ * Flushes it. Throws what `flush` throws, and where it returned what is not nothing: of a generator,
+ * say, nothing has run yet.
+ */
+export async function flushInstance(disk: Pick<Disk, "flush">): Promise<void> {
+  const value: unknown = await disk.flush?.();
+  if (isDone(value, 0)) return;
+  throw new UblkError(`it returned ${returnedWords(value)}: it must return nothing`);
+}
+
+/**
  * Flushes and closes it. `onFlushed` is called between the two: from then on there is nothing in it that
  * somebody's flush must wait for, and nothing may be asked of it any more. Not called when the flush
  * fails: then no flush of the device may succeed.
@@ -48,7 +58,7 @@ export async function closeInstance(
   disk: Pick<Disk, "flush" | "close">,
   onFlushed: () => void,
 ): Promise<void> {
-  await disk.flush?.();
+  await flushInstance(disk);
   onFlushed();
   await disk.close?.();
 }
@@ -72,10 +82,9 @@ async function probe(file: string, disk: Disk, ioTimeoutMs: number): Promise<voi
     if (error instanceof UblkError) throw error;
     throw said(`${placeOf(error) ?? placeOfCall(file, "read")}: ${what} failed`, error);
   }
-  if (value === undefined || value === null || value === bytes) return;
-  const text = typeof value === "number" ? String(value) : `something of type ${typeof value}`;
+  if (isDone(value, bytes)) return;
   throw new UblkError(
-    `${placeOfCall(file, "read")}: ${what} returned ${text}: ` +
+    `${placeOfCall(file, "read")}: ${what} returned ${returnedWords(value)}: ` +
       `read must fill all of \`into\` (${bytes} bytes), and return nothing`,
   );
 }

@@ -112,12 +112,31 @@ test("what is not whole blocks of the disk below, or beyond it, never reaches it
   expect(calls).toEqual([]);
 });
 
-test("a read that is short, or an errno as a number, fails above", async () => {
-  const short = counting({ read: () => 100 }).layer;
+test("a read that is short, or any number in place of an exception, fails above", async () => {
   const into = new Uint8Array(512);
-  await expect(below(short.disk, short.geometry).read(0, into)).rejects.toThrow("100 of 512 bytes");
-  const refused = counting({ read: () => -28 }).layer;
-  await expect(below(refused.disk, refused.geometry).read(0, into)).rejects.toThrow("ENOSPC");
+  for (const done of [100, -28]) {
+    const { disk, geometry } = counting({ read: () => done }).layer;
+    const said = `EIO: read of the disk below returned ${done}: it must return nothing, or 512`;
+    await expect(below(disk, geometry).read(0, into)).rejects.toThrow(said);
+  }
+});
+
+test("what carries no data, and returns something below, fails above", async () => {
+  async function* generator() {
+    yield 1;
+  }
+  const wrong = {
+    flush: generator as never,
+    discard: () => true as never,
+    writeZeroes: (_offset: number, length: number) => length as never,
+  };
+  const { disk, geometry } = counting(wrong).layer;
+  const lower = below(disk, geometry);
+  const said = "of the disk below returned";
+  await expect(lower.flush()).rejects.toThrow(`EIO: flush ${said} something of type object`);
+  await expect(lower.write(0, new Uint8Array(512), { fua: true })).rejects.toThrow("flush");
+  await expect(lower.discard(0, 512)).rejects.toThrow(`discard ${said} something of type boolean`);
+  await expect(lower.writeZeroes(0, 512)).rejects.toThrow(`writeZeroes ${said} 512`);
 });
 
 test("what a filter leaves out is below; what the disk below cannot do is not made up", () => {

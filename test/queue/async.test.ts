@@ -193,6 +193,34 @@ test("less than all of it, or a value in its place, is EIO", async () => {
   ]);
 });
 
+test("a negative number is no errno, and what carries no data returns nothing", async () => {
+  async function* generator() {
+    yield 1;
+  }
+  const it = serve({
+    read: () => -ERRNO.ENOSPC,
+    flush: generator as never,
+    discard: async (_offset, length) => length as never,
+    writeZeroes: () => 0 as never,
+  });
+  it.fake.deliver(0, READ);
+  it.fake.deliver(1, FLUSH);
+  it.fake.deliver(2, { op: UBLK_IO_OP.DISCARD, offsetBytes: 0, lengthBytes: 65536 });
+  it.fake.deliver(3, { op: UBLK_IO_OP.WRITE_ZEROES, offsetBytes: 0, lengthBytes: 65536 });
+  await settle();
+  expect(it.answers()).toEqual([
+    [0, -ERRNO.EIO],
+    [1, -ERRNO.EIO],
+    [3, 0],
+    [2, -ERRNO.EIO],
+  ]);
+  expect(it.said).toEqual([
+    "/x/disk.ts:read: read of 4096 bytes at 8192 returned -28: it must fill all of `into`, and return nothing; answered EIO",
+    "/x/disk.ts:flush: flush returned something of type object: it must return nothing; answered EIO",
+    "/x/disk.ts:discard: discard of 65536 bytes at 0 returned 65536: it must return nothing; answered EIO",
+  ]);
+});
+
 test("what a disk does not have is not supported; a read-only one writes nothing", () => {
   const it = serve({});
   it.fake.deliver(0, WRITE);

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 
-import { closeInstance } from "../../src/script/instance.ts";
+import { closeInstance, flushInstance } from "../../src/script/instance.ts";
 
 const steps: string[] = [];
 const step = (name: string) => async () => {
@@ -23,4 +23,14 @@ test("a flush that fails is never taken for done", async () => {
   const onFlushed = () => steps.push("flushed");
   await expect(closeInstance({ flush }, onFlushed)).rejects.toThrow("full");
   expect(steps).toEqual([]);
+});
+
+test("a flush that returns something has not flushed", async () => {
+  async function* generator() {
+    yield 1;
+  }
+  const said = "it returned something of type object: it must return nothing";
+  await expect(flushInstance({ flush: generator as never })).rejects.toThrow(said);
+  await expect(flushInstance({ flush: async () => 0 as never })).resolves.toBeUndefined();
+  await expect(flushInstance({})).resolves.toBeUndefined();
 });
