@@ -240,7 +240,13 @@ class LiftedQueue implements QueueContext, Disposable {
         this.#handler.start(tag);
       } catch (error) {
         // What the target has done to this tag nobody knows: it is not used again.
-        reject(error);
+        if (this.#begun[tag] === request) reject(error);
+        // Nobody waits for this request any more: it ends the process, as in any queue's thread.
+        else {
+          queueMicrotask(() => {
+            throw error;
+          });
+        }
       }
     }
     this.#isStarting = false;

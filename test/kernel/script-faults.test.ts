@@ -125,6 +125,39 @@ test("a ring target that throws ends its server; changed code is refused until i
   await waiting;
 });
 
+test("under a filter, too: what it throws once it has answered is not lost", async () => {
+  using user = new UserFolder();
+  const start = (last: string) =>
+    ring(`({
+      start(tag) {
+        const at = queue.offsetBytes(tag);
+        queue.complete(tag, queue.lengthBytes(tag));
+        ${last}
+      },
+      finish() {},
+    })`);
+  user.write("disk.ts", start("if (at === 9 * 4096) throw new Error(`too late at ${at}`);"));
+  await using device = await user.add("./disk.ts", "-n0", "--filter", "delay=1ms");
+  const waiting = readBlock(device.path, 9);
+  await device.untilState("QUIESCED");
+  expect(log()).toMatch(/queue worker died: Error: too late at 36864[^]*disk\.ts:9:\d+/);
+  user.write("disk.ts", start(""));
+  await ublkOk("recover", "0", "--quiet", "--accept-changes");
+  await waiting;
+});
+
+test("a flush that is a generator has flushed nothing: EIO, and the log says why", async () => {
+  using user = new UserFolder();
+  user.target("disk.ts", "async *flush() {},");
+  await using device = await user.add("./disk.ts", "-n0");
+  const write = ["if=/dev/zero", `of=${device.path}`, "bs=4096", "count=1", "conv=fsync"];
+  await expect(runOk("dd", ...write)).rejects.toThrow("Input/output error");
+  await until("it is in the log", () => log().includes("; answered EIO"));
+  expect(log()).toMatch(
+    /disk\.ts:\d+: flush failed: it returned something of type object: it must return nothing; answered EIO/,
+  );
+});
+
 test("an open that never ends is given up", async () => {
   using user = new UserFolder();
   user.write(
