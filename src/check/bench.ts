@@ -29,10 +29,12 @@ export class Bench {
 
   /** Opens the disk for the first time. Rejects with Failure. */
   static async open(options: DiskOptions, random: () => number): Promise<Bench> {
-    const disk = await CheckedDisk.open(options, true);
-    const bench = new Bench(options, disk, random);
-    await bench.#adopt((offset, data) => bench.#originals.set(offset, data));
-    return bench;
+    return new Bench(options, await CheckedDisk.open(options, true), random);
+  }
+
+  /** Reads what is there, which is what `finish` puts back. Nothing is compared or written before. */
+  async begin(): Promise<void> {
+    await this.#adopt((offset, data) => this.#originals.set(offset, data));
   }
 
   get blockBytes(): number {
@@ -75,9 +77,16 @@ export class Bench {
     await disk.close(this.model);
   }
 
+  /** One of the queues, for a request that may come through any. */
+  anyQueue(): number {
+    return this.random() < 0.5 ? 0 : 1;
+  }
+
   /** All that the checks use, compared with the model. */
   async compare(options: { queue?: number } = {}): Promise<void> {
-    for (const range of this.pieces()) await this.disk.read(this.model, range, options);
+    for (const range of this.pieces()) {
+      await this.disk.read(this.model, range, { queue: this.anyQueue(), ...options });
+    }
   }
 
   /** The windows in pieces of the largest request. */
@@ -130,7 +139,10 @@ export class Bench {
 
   async #adopt(keep: (offset: number, data: Uint8Array) => void): Promise<void> {
     for (const range of this.pieces()) {
-      keep(range.offset, await this.disk.adopt(this.model, range));
+      const data = await this.disk.adopt(this.model, range);
+      // What is not the same again is not what is on the disk.
+      await this.disk.read(this.model, range);
+      keep(range.offset, data);
     }
   }
 

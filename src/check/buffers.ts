@@ -1,13 +1,16 @@
-// The memory of requests, watched: whether a target goes beyond its end, changes what it may only
-// read, or uses it after the request was answered.
+// The memory of requests, watched: whether a target goes beyond its end, leaves a part of it as it
+// was, changes what it may only read, or uses it after the request was answered.
 
-import { REUSED, UNFILLED } from "./content.ts";
+import { REUSED, seeded } from "./content.ts";
 
 const PAGE_BYTES = 4096;
 const GUARD_BYTES = 64;
 const GUARD = 0xa7;
 /** Answered requests whose memory is watched on. */
 const WATCHED_MAX = 64;
+/** So many buffers in a row begin with other bytes of the noise. */
+const NOISES = 64;
+const NOISE_STEP_WORDS = 251;
 
 interface Watched {
   readonly buffer: RequestBuffer;
@@ -18,6 +21,7 @@ export class RequestBuffer {
   /** What the target is given. */
   readonly view: Uint8Array;
   readonly #memory: Uint8Array;
+  readonly #noise: Int32Array;
 
   /** `shift` bytes after the start of a page, or the nearest to it that JavaScript has. */
   constructor(length: number, shift: number) {
@@ -26,12 +30,27 @@ export class RequestBuffer {
     );
     this.#memory = memory;
     this.view = memory.subarray(PAGE_BYTES + shift, PAGE_BYTES + shift + length);
-    this.view.fill(UNFILLED);
+    this.#noise = nextNoise(length / 4);
+    this.#words.set(this.#noise);
   }
 
   /** It was transferred to somebody else: nothing of it is left here. */
   get isGivenAway(): boolean {
     return this.#memory.length === 0;
+  }
+
+  /** The first byte that was not filled: eight that are as they were are no data. -1: there are none. */
+  get unfilledAt(): number {
+    const [words, noise] = [this.#words, this.#noise];
+    for (let i = 1; i < words.length; i++) {
+      if (words[i] === noise[i] && words[i - 1] === noise[i - 1]) return (i - 1) * 4;
+    }
+    return -1;
+  }
+
+  get #words(): Int32Array {
+    const { buffer, byteOffset, length } = this.view;
+    return new Int32Array(buffer, byteOffset, length / 4);
   }
 
   /** The bytes around the view are as they were. */
@@ -63,6 +82,23 @@ export class Answered {
     const [{ what }] = this.#watched.splice(at, 1) as [Watched];
     return `${what}: its buffer was changed after it was answered; it belongs to another request by then`;
   }
+}
+
+let noise = new Int32Array();
+let turn = 0;
+
+/**
+ * What a buffer holds before a read: other bytes each time, so that what a target leaves alone is never
+ * taken for what is on the disk.
+ */
+function nextNoise(words: number): Int32Array {
+  const needed = words + NOISES * NOISE_STEP_WORDS;
+  if (noise.length < needed) {
+    const random = seeded(needed);
+    noise = Int32Array.from({ length: needed }, () => random() * 4294967296);
+  }
+  turn = (turn + 1) % NOISES;
+  return noise.subarray(turn * NOISE_STEP_WORDS, turn * NOISE_STEP_WORDS + words);
 }
 
 let reused = new Uint8Array();

@@ -22,8 +22,11 @@ const LOST = "what was not flushed was lost: under a mounted file system it is m
 const all = <T>(list: readonly T[], act: (value: T, i: number) => Promise<unknown>) =>
   Promise.all(list.map(act));
 
-const read = (bench: Bench) => (range: Range) => bench.disk.read(bench.model, range);
-const write = (bench: Bench) => (range: Range) => bench.disk.write(bench.model, range);
+const anyQueue = (bench: Bench) => ({ queue: bench.anyQueue() });
+const read = (bench: Bench) => (range: Range) =>
+  bench.disk.read(bench.model, range, anyQueue(bench));
+const write = (bench: Bench) => (range: Range) =>
+  bench.disk.write(bench.model, range, anyQueue(bench));
 
 /** Blocks one by one. */
 function blocksOf(bench: Bench, { offset, length }: Range): Range[] {
@@ -127,10 +130,9 @@ export const checks: readonly Check[] = [
     name: "discard: what lies beside it stays",
     needs: { what: "discard", has: ({ discard }) => discard !== undefined },
     run: (bench) =>
-      beside(bench, (range) => {
-        const most = bench.disk.geometry.discard!.maxBytes;
-        return bench.disk.discard(bench.model, { ...range, length: Math.min(range.length, most) });
-      }),
+      beside(bench, bench.disk.geometry.discard!.maxBytes, (range) =>
+        bench.disk.discard(bench.model, range, anyQueue(bench)),
+      ),
   },
   {
     name: "writeZeroes: zeroes, and what lies beside them stays",
@@ -138,10 +140,9 @@ export const checks: readonly Check[] = [
     run: async (bench) => {
       const most = bench.disk.geometry.writeZeroes!.maxBytes;
       for (const mayUnmap of [true, false]) {
-        await beside(bench, (range) => {
-          const short = { ...range, length: Math.min(range.length, most) };
-          return bench.disk.writeZeroes(bench.model, short, mayUnmap);
-        });
+        await beside(bench, most, (range) =>
+          bench.disk.writeZeroes(bench.model, range, { ...anyQueue(bench), mayUnmap }),
+        );
       }
     },
   },
@@ -163,10 +164,15 @@ export const checks: readonly Check[] = [
     run: async (bench) => {
       const { disk, model } = bench;
       for (const range of bench.apart(8, 20)) {
-        if (!disk.geometry.readOnly) await disk.write(model, range, { queue: 0 });
-        await disk.read(model, range, { queue: 1 });
-        if (!disk.geometry.readOnly) await disk.write(model, range, { queue: 1 });
-        await disk.read(model, range, { queue: 0 });
+        // Each has read it before the other changes it: what it keeps of that is out of date then.
+        const readByBoth = () => all([0, 1], (queue) => disk.read(model, range, { queue }));
+        await readByBoth();
+        for (const queue of [0, 1]) {
+          for (const change of changes(bench)) {
+            await change(range, queue);
+            await readByBoth();
+          }
+        }
       }
       await disk.flush(model);
       await bench.killAndReopen();
@@ -209,15 +215,20 @@ export const checks: readonly Check[] = [
           const version = model.begin("data", ...place);
           return { range, version };
         });
-        const doing = begun.map(({ version, range }) => bench.disk.rewrite(model, version, range));
+        // Each time through the same queue.
+        const deliver = ({ version, range }: (typeof begun)[number]) =>
+          bench.disk.rewrite(model, version, range, { queue: version });
+        const doing = begun.map(deliver);
+        // The kill refuses none of them: what is refused, the target has refused.
+        const refused: unknown[] = [];
+        for (const each of doing) each.catch((error: unknown) => refused.push(error));
         await Promise.any(doing.slice(round));
-        // What is wrong with them shows when they are delivered again.
-        for (const each of doing) each.catch(() => {});
+        if (refused.length > 0) throw refused[0];
         await bench.killAndReopen();
         // Answered ones too: their answer may not have reached the kernel.
-        await all(bench.shuffled(begun), ({ version, range }) => {
-          model.again(version);
-          return bench.disk.rewrite(model, version, range);
+        await all(bench.shuffled(begun), (each) => {
+          model.again(each.version);
+          return deliver(each);
         });
         await bench.compare();
       }
@@ -259,19 +270,71 @@ function part(bench: Bench, { offset, length }: Range): Range {
   return { offset: offset + first * blockBytes, length: count * blockBytes };
 }
 
+type Change = (range: Range, queue: number) => Promise<unknown>;
+
+/** All ways in which a target can change what a range holds. */
+function changes(bench: Bench): Change[] {
+  const { disk, model } = bench;
+  const { readOnly, discard, writeZeroes } = disk.geometry;
+  const zero: Change = (range, queue) =>
+    disk.writeZeroes(model, shortened(range, writeZeroes!.maxBytes), { queue });
+  const discardAndWrite: Change = async (range, queue) => {
+    await disk.discard(model, shortened(range, discard!.maxBytes), { queue });
+    // It may be anything now: what counts is what the other writes there next.
+    await disk.read(model, range, { queue });
+    await disk.write(model, range, { queue: 1 - queue });
+  };
+  return [
+    ...(readOnly ? [] : [(range: Range, queue: number) => disk.write(model, range, { queue })]),
+    ...(writeZeroes === undefined ? [] : [zero]),
+    ...(discard === undefined ? [] : [discardAndWrite]),
+  ];
+}
+
+const shortened = ({ offset, length }: Range, mostBytes: number): Range => ({
+  offset,
+  length: Math.min(length, mostBytes),
+});
+
 /** Data all around, `act` in the middle of it, then data in the middle of that. */
-async function beside(bench: Bench, act: (range: Range) => Promise<unknown>): Promise<void> {
+async function beside(
+  bench: Bench,
+  mostBytes: number,
+  act: (range: Range) => Promise<unknown>,
+): Promise<void> {
   for (let round = 0; round < 4; round++) {
     const range = bench.place(64);
     await write(bench)(range);
-    const inner = part(bench, range);
+    const inner = shortened(part(bench, range), mostBytes);
     await act(inner);
     await read(bench)(range);
     await write(bench)(part(bench, inner));
     await read(bench)(range);
   }
-  // A whole largest request's worth, and what writes at the same time.
+  // One among many that write at the same time.
   const [first, ...rest] = bench.apart(8, 200);
-  await all([first!, ...rest], (range, i) => (i === 0 ? act(range) : write(bench)(range)));
+  await all([shortened(first!, mostBytes), ...rest], (range, i) =>
+    i === 0 ? act(range) : write(bench)(range),
+  );
   await bench.compare();
+  await all(bench.pieces(), write(bench));
+  for (const ranges of extremes(bench, mostBytes)) {
+    for (const range of ranges) await act(range);
+    await bench.compare();
+  }
+}
+
+/**
+ * The first block and the last; then as much at both ends as one request may be and the checks use, which
+ * of a small disk is all of it.
+ */
+function extremes(bench: Bench, mostBytes: number): Range[][] {
+  const { blockBytes, windows, disk } = bench;
+  const { sizeBytes } = disk.geometry;
+  const atEnds = (bytes: number) => [
+    { offset: 0, length: bytes },
+    { offset: sizeBytes - bytes, length: bytes },
+  ];
+  const large = Math.min(windows[0]!.length, mostBytes);
+  return [atEnds(blockBytes), large === sizeBytes ? atEnds(large).slice(1) : atEnds(large)];
 }

@@ -2,8 +2,6 @@
 // block found in the wrong place tells what went wrong.
 
 const MAGIC = 0x75626c6b;
-/** What a buffer holds before a read. */
-export const UNFILLED = 0xee;
 /** What a buffer holds once its request is answered: it belongs to another one then. */
 export const REUSED = 0xdb;
 
@@ -73,7 +71,6 @@ export const ZEROES = "=0";
 /** A label in words. */
 export function describeLabel(label: string): string {
   if (label === ZEROES) return "zeroes";
-  if (label === `=${UNFILLED}`) return "what the buffer held before the read: it was not filled";
   if (label === `=${REUSED}`) {
     return (
       "what the buffer was filled with after an earlier request was answered: " +

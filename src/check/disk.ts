@@ -113,17 +113,21 @@ export class CheckedDisk implements AsyncDisposable {
     model.endFlush(mark);
   }
 
-  async discard(model: Model, range: Range): Promise<void> {
+  async discard(model: Model, range: Range, { queue = 0 } = {}): Promise<void> {
     const version = model.begin("anything", ...this.#blocks(range));
-    await this.#of(0).call({ kind: "discard", ...range });
+    await this.#of(queue).call({ kind: "discard", ...range });
     model.end(version, false);
   }
 
   /** False: the target does not do it in this way, as it may where space is to stay allocated. */
-  async writeZeroes(model: Model, range: Range, mayUnmap: boolean): Promise<boolean> {
+  async writeZeroes(
+    model: Model,
+    range: Range,
+    { queue = 0, mayUnmap = true } = {},
+  ): Promise<boolean> {
     const version = model.begin("zeroes", ...this.#blocks(range));
     try {
-      await this.#of(0).call({ kind: "writeZeroes", ...range, mayUnmap });
+      await this.#of(queue).call({ kind: "writeZeroes", ...range, mayUnmap });
     } catch (error) {
       const isRefused = error instanceof Failure && error.code === "EOPNOTSUPP" && !mayUnmap;
       if (!isRefused) throw error;

@@ -6,6 +6,7 @@ import type { Disk } from "ublk-bun";
 import { BlockError } from "../api/index.ts";
 import { EXIT, messageOf, placeOf, stackOf, UblkError } from "../errors.ts";
 import { PR, prctl } from "../ffi/libc.ts";
+import { isDone, returnedWords } from "../target.ts";
 import { formatBytes } from "../units.ts";
 import { tryWrite } from "../write.ts";
 import { Answered, RequestBuffer } from "./buffers.ts";
@@ -69,11 +70,13 @@ class Host {
     if (request.kind === "read") return this.#read(disk, request);
     if (request.kind === "write") await this.#write(disk, request);
     if (request.kind === "put") await this.#put(disk, request);
-    if (request.kind === "flush") await disk.flush?.();
-    if (request.kind === "discard") await disk.discard!(request.offset, request.length);
+    if (request.kind === "flush") demandDone(request, await disk.flush?.(), 0);
+    if (request.kind === "discard") {
+      demandDone(request, await disk.discard!(request.offset, request.length), 0);
+    }
     if (request.kind === "writeZeroes") {
       const { offset, length, mayUnmap } = request;
-      await disk.writeZeroes!(offset, length, { mayUnmap });
+      demandDone(request, await disk.writeZeroes!(offset, length, { mayUnmap }), 0);
     }
     if (request.kind === "close") await disk.close?.();
     return {};
@@ -86,6 +89,13 @@ class Host {
     const buffer = new RequestBuffer(request.length, request.shift);
     const done = await disk.read(request.offset, buffer.view);
     this.#inspect(request, buffer, done);
+    const { unfilledAt } = buffer;
+    if (unfilledAt >= 0) {
+      throw new Broken(
+        `${wordsOf(request)}: it did not fill all of \`into\`: from byte ${unfilledAt} on ` +
+          `(offset ${request.offset + unfilledAt}) it is as it was before the read`,
+      );
+    }
     const data = buffer.view.slice();
     this.#answered.add(buffer, wordsOf(request));
     const labels = Array.from({ length: data.length / this.#blockBytes }, (_, i) => {
@@ -121,7 +131,6 @@ class Host {
   }
 
   #inspect(request: Request, buffer: RequestBuffer, done: unknown): void {
-    const { length } = buffer.view;
     if (buffer.isGivenAway) {
       throw new Broken(
         `${wordsOf(request)}: its buffer was given away (transferred to a Worker): ` +
@@ -134,12 +143,17 @@ class Host {
           "mind the view's byteOffset and length when you use its .buffer",
       );
     }
-    if (done === undefined || done === null || done === length) return;
-    throw new Broken(
-      `${wordsOf(request)}: it returned ${String(done)}, not ${length} or nothing: ` +
-        "a request is done as a whole, or fails",
-    );
+    demandDone(request, done, buffer.view.length);
   }
+}
+
+function demandDone(request: Request, done: unknown, dataBytes: number): void {
+  if (isDone(done, dataBytes)) return;
+  const what = `${wordsOf(request)}: it returned ${returnedWords(done)}`;
+  if (dataBytes === 0) {
+    throw new Broken(`${what}: it must return nothing, or a promise of nothing`);
+  }
+  throw new Broken(`${what}, not ${dataBytes} or nothing: a request is done as a whole, or fails`);
 }
 
 /** "read of 4 KiB at 8192". */

@@ -38,6 +38,8 @@ export class Instance {
   readonly #waiting = new Map<number, Waiting>();
   #lastId = 0;
   #isKilled = false;
+  /** How the process ended by itself, in words. */
+  #end: string | undefined;
 
   constructor(options: InstanceOptions) {
     this.#options = options;
@@ -55,6 +57,10 @@ export class Instance {
   /** What the target answered. Rejects with Failure. */
   call(request: Request): Promise<Answer> {
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    if (this.#end !== undefined) {
+      reject(ended(request, this.#end));
+      return promise;
+    }
     const id = ++this.#lastId;
     const { ioTimeoutMs } = this.#options;
     const timer = setTimeout(() => void this.#late(id, request, reject), ioTimeoutMs);
@@ -89,15 +95,10 @@ export class Instance {
 
   #onExit(code: number | null, signal: number | string | null): void {
     if (this.#isKilled) return;
-    const how = signal === null ? `exit code ${code}` : `signal ${signal}`;
+    this.#end = signal === null ? `exit code ${code}` : `signal ${signal}`;
     for (const { request, reject, timer } of this.#waiting.values()) {
       clearTimeout(timer);
-      reject(
-        new Failure(
-          `${wordsOf(request)}: the target ended its process (${how}); in a server that ends the ` +
-            "service of the disk: no process.exit(), and catch what is thrown in timers and callbacks",
-        ),
-      );
+      reject(ended(request, this.#end));
     }
     this.#waiting.clear();
   }
@@ -126,3 +127,9 @@ export class Instance {
     );
   }
 }
+
+const ended = (request: Request, how: string) =>
+  new Failure(
+    `${wordsOf(request)}: the target ended its process (${how}); in a server that ends the ` +
+      "service of the disk: no process.exit(), and catch what is thrown in timers and callbacks",
+  );

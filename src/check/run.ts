@@ -15,6 +15,7 @@ export interface Result {
 }
 
 const OPENS = "opens";
+const READS = "what is on the disk is read";
 const OPENS_AGAIN = "opens again after that";
 const RESTORES = "what was on the disk is put back";
 
@@ -31,9 +32,11 @@ export async function runChecks(
   } catch (error) {
     return tell(failed(OPENS, error));
   }
-  let step = RESTORES;
+  let step = READS;
   try {
     tell({ name: OPENS, outcome: "passed", detail: describe(bench) });
+    await bench.begin();
+    step = RESTORES;
     for (const check of which) {
       const why = whyLeftOut(check, bench, options);
       if (why !== undefined) {
