@@ -56,7 +56,8 @@ export class LogFile {
 
 /**
  * What a daemon that died said last: the last line of its log that begins a message, of what was
- * written beyond the first `began` bytes.
+ * written beyond the first `began` bytes. What only informs is passed over: main may say that it is live while
+ * a queue says what it dies of, and the log may be that of another server, too.
  */
 export function lastWords(fd: number, began: number): string {
   const { size } = fstatSync(fd);
@@ -64,6 +65,6 @@ export function lastWords(fd: number, began: number): string {
   readSync(fd, bytes, 0, bytes.length, size - bytes.length);
   const lines = bytes.toString("utf8").split("\n");
   // What is indented belongs to the line above: a stack.
-  const line = lines.findLast((text) => /^\S/.test(text)) ?? "";
+  const line = lines.findLast((text) => /^\S/.test(text) && !/^\d{4}-\S+Z info /.test(text)) ?? "";
   return line.replace(/^\d{4}-\S+Z \w+ /, "");
 }
