@@ -139,11 +139,11 @@ const wrong: Readonly<Record<string, readonly [members: string, said: string, to
   ],
   "a read that returns short": [
     "read: () => 100,",
-    ":6: reading the first block returned 100: read must fill all of `into` (4096 bytes), and return nothing",
+    ":7: reading the first block returned 100: read must fill all of `into` (4096 bytes), and return nothing",
   ],
   "a read that hangs": [
     "read: () => new Promise<void>(() => {}),",
-    ":6: reading the first block has not ended after 0.5 s",
+    ":7: reading the first block has not ended after 0.5 s",
   ],
   "a read that ends the process": [
     "read: () => { process.exit(3); },",

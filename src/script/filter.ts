@@ -5,8 +5,9 @@ import type { DiskBelow, FilterDisk, FilterOptions } from "ublk-bun";
 import { assert, placeOf } from "../errors.ts";
 import type { Filter, FilterContext } from "../filter.ts";
 import { said } from "./instance.ts";
-import { assertSources, loadFilter, placeOfCall } from "./load.ts";
+import { assertSources, loadFilter } from "./load.ts";
 import { checkWords, claimedFiles, valuesOf } from "./params.ts";
+import { placeOfCall } from "./places.ts";
 import { differences, sourcesOf } from "./sources.ts";
 
 type FilterSpec = {

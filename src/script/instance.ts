@@ -6,8 +6,9 @@ import type { Disk, OpenContext, TargetOptions } from "ublk-bun";
 import { EXIT, messageOf, placeOf, UblkError } from "../errors.ts";
 import { type Geometry, isDone, returnedWords } from "../target.ts";
 import { diskProblem, geometryOf } from "./disk.ts";
-import { assertSources, definitionError, loadTarget, placeOfCall } from "./load.ts";
+import { assertSources, definitionError, loadTarget } from "./load.ts";
 import { valuesOf } from "./params.ts";
+import { placeOfCall } from "./places.ts";
 import type { ScriptSpec } from "./target.ts";
 
 const PROBE_BYTES = 4096;

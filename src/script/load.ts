@@ -1,7 +1,7 @@
 // A target's file: imported, with the module "ublk-bun" provided to it, and checked. What is wrong
 // with it is said with file and line.
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 
 import { plugin } from "bun";
 import type { Definition, FilterOptions, RingTargetOptions, TargetOptions } from "ublk-bun";
@@ -9,6 +9,7 @@ import type { Definition, FilterOptions, RingTargetOptions, TargetOptions } from
 import { api, isDefinition } from "../api/index.ts";
 import { EXIT, messageOf, placeOf, UblkError, UsageError } from "../errors.ts";
 import { declarationProblem } from "./params.ts";
+import { lineOf, textOf } from "./places.ts";
 import { differences, pathsOf, sourcesOf } from "./sources.ts";
 
 /** What Bun throws for code that it cannot read, or whose imports it cannot find. */
@@ -28,6 +29,9 @@ type Timer = ReturnType<typeof setTimeout>;
 
 /** A file may wait at its top, but not for ever: a program with nothing else to do would just end. */
 const LOAD_MS_MAX = 30_000;
+
+// For filters/stack.ts.
+export { findCall } from "./places.ts";
 
 let isProvided = false;
 
@@ -120,18 +124,6 @@ export function definitionError(file: string, problem: string): UblkError {
   );
 }
 
-/** Where a function of that name is written, for what went wrong without an exception. */
-export const placeOfCall = (file: string, name: string): string =>
-  findCall(file, name) ?? `${file}:1`;
-
-/** The same; undefined where there is none. */
-export function findCall(file: string, name: string): string | undefined {
-  const pattern = new RegExp(`\\b${name}\\s*[(:=]`);
-  const paths = pathsOf(sourcesOf(file));
-  const path = [file, ...paths].find((each) => pattern.test(textOf(each)));
-  return path === undefined ? undefined : `${path}:${lineOf(path, pattern)}`;
-}
-
 function problemOf(value: unknown): string | undefined {
   if (value === undefined)
     return "the file has no default export: export default defineTarget({ … }), or defineFilter({ … })";
@@ -188,21 +180,4 @@ function exportPlace(file: string, { message }: BunMessage): string | undefined 
   const pattern = new RegExp(`import[^;]*\\b${name}\\b`);
   const path = pathsOf(sourcesOf(file)).find((each) => pattern.test(textOf(each)));
   return path === undefined ? undefined : `${path}:${lineOf(path, new RegExp(`\\b${name}\\b`))}`;
-}
-
-/** The number of the first line with it; 1 when there is none. */
-function lineOf(file: string, what: string | RegExp): number {
-  const lines = textOf(file).split("\n");
-  const at = lines.findIndex((line) =>
-    typeof what === "string" ? line.includes(what) : what.test(line),
-  );
-  return Math.max(0, at) + 1;
-}
-
-function textOf(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch {
-    return "";
-  }
 }

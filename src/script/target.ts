@@ -16,14 +16,9 @@ import {
 import { parseMilliseconds } from "../units.ts";
 import { ringDiskProblem, ringGeometryOf } from "./disk.ts";
 import { said } from "./instance.ts";
-import {
-  assertSources,
-  definitionError,
-  loadTarget,
-  placeOfCall,
-  type TargetDefinition,
-} from "./load.ts";
+import { assertSources, definitionError, loadTarget, type TargetDefinition } from "./load.ts";
 import { checkWords, claimedFiles, valuesOf } from "./params.ts";
+import { placeOfCall } from "./places.ts";
 import { differences, sourcesOf } from "./sources.ts";
 
 export type ScriptSpec = {

@@ -39,7 +39,7 @@ const refused: Readonly<Record<string, readonly [members: string, said: RegExp, 
   ],
   "a read that hangs": [
     `${READ} => new Promise<void>(() => {}),`,
-    /disk\.ts:7: reading the first block has not ended after 1 s/,
+    /disk\.ts:9: reading the first block has not ended after 1 s/,
   ],
   "a read that ends the process": [
     `${READ} => { process.exit(3); },`,
@@ -204,7 +204,7 @@ test("an endless loop trips --stall-timeout, and the disk waits for recover", as
   user.target("disk.ts", `${READ} => { while (offset === 9 * 4096); into.fill(0); },`);
   await using device = await user.add("./disk.ts", "-n0", "--stall-timeout=2s");
   await dies(device, user);
-  expect(log()).toMatch(/busy with one round for 2000 ms: \S+disk\.ts:7: read does not return/);
+  expect(log()).toMatch(/busy with one round for 2000 ms: \S+disk\.ts:9: read does not return/);
 });
 
 test("a target that allocates for ever is what the kernel ends, and nothing else", async () => {
