@@ -1,4 +1,4 @@
-// Builds dist/ublk-bun: entry and Worker in one executable, liburing inside.
+// Builds dist/ublk-bun: entry and Workers in one executable, liburing inside.
 //
 //   bun build.ts [--liburing PATH]     PATH: a liburing.so.2 to embed; default: Debian's, from the cache
 
@@ -17,7 +17,7 @@ if (values.liburing !== undefined || !existsSync(LIBURING)) {
 }
 
 const built = await Bun.build({
-  entrypoints: ["src/main.ts", "src/worker.ts", "src/script-worker.ts"],
+  entrypoints: ["src/main.ts", "src/worker.ts", "src/script-worker.ts", "src/load-watch.ts"],
   minify: true,
   bytecode: true,
   format: "esm",

@@ -12,5 +12,7 @@ if (words[0] === "--version" || words[0] === "-V") {
   process.exit();
 }
 
+// Taken before a person's file is loaded, which may not end the process (script/guard.ts).
+const exit = process.exit.bind(process);
 const { runToExitCode } = await import("./cli/run.ts");
-process.exit(await runToExitCode(words));
+exit(await runToExitCode(words));

@@ -5,6 +5,9 @@ import { writeSync } from "node:fs";
 
 const RETRY_MS = 1;
 
+/** Where the program's data goes: its stdout, also when a person's code may not write there. */
+export const output = { fd: 1 };
+
 /** Throws the system's error; a reader that has gone (EPIPE) is none: false then. */
 export function writeAll(fd: number, text: string): boolean {
   const bytes = Buffer.from(text);

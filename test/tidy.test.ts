@@ -24,9 +24,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   filters: ["filter", "script", "api", "targets", "target", "queue", "ring", "ffi"],
   targets: ["target", "script", "ring", "ffi"],
   api: ["ring", "ffi"],
-  script: ["api", "filter", "target"],
+  script: ["api", "filter", "target", "ffi", "spawn"],
   queue: ["filter", "target", "ring", "ffi"],
   worker: ["queue", "targets", "target", "ring", "ffi"],
+  "load-watch": ["script", "ffi"],
   "script-worker": ["queue", "filters", "script", "ring", "ffi"],
   check: ["filters", "filter", "script", "api", "targets", "target", "queue", "ring", "ffi"],
   control: ["ring", "ffi"],
@@ -121,7 +122,7 @@ test("only src/cli writes to stdout", () => {
   const exceptions = ["src/device/helper.ts", "src/main.ts"];
   const wrong = files.filter(
     (file) =>
-      /process\.stdout|writeAll\(1|console\./.test(source(file)) &&
+      /process\.stdout|writeAll\((1|output)|console\./.test(source(file)) &&
       file !== "src/cli/output.ts" &&
       !exceptions.includes(file),
   );

@@ -3,7 +3,7 @@
 import type { DeviceReport } from "../device/inspect.ts";
 import { messageOf, UblkError } from "../errors.ts";
 import { formatBytes } from "../units.ts";
-import { writeAll } from "../write.ts";
+import { output, writeAll } from "../write.ts";
 
 export function print(text: string): void {
   printWhileRead(text);
@@ -12,7 +12,7 @@ export function print(text: string): void {
 /** As `print`; false: nobody reads it any more. */
 export function printWhileRead(text: string): boolean {
   try {
-    return writeAll(1, `${text}\n`);
+    return writeAll(output.fd, `${text}\n`);
   } catch (cause) {
     throw new UblkError(`Cannot write the output: ${messageOf(cause)}`, { cause });
   }

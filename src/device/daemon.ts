@@ -67,6 +67,9 @@ class Daemon {
     // The runtime's own way to end would wait for the queues, with the device live and hanging.
     const onUncaught = (error: unknown) => this.#die(`an unexpected error: ${stackOf(error)}`);
     process.on("uncaughtException", onUncaught).on("unhandledRejection", onUncaught);
+    // A target's code is no more allowed to end it.
+    process.exit = (code) =>
+      this.#die(stackOf(new Error(`the target called process.exit(${code ?? ""})`)));
     process.umask(0o077);
     // Started through /proc/self/exe, it would be called "exe" in ps and top.
     writeFileSync("/proc/self/comm", "ublk-bun");

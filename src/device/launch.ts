@@ -169,7 +169,8 @@ export function spawnDaemon(
   if (pipe2(ends, O.CLOEXEC) < 0) throw new UblkError("Cannot make a pipe to the daemon");
   const [reports = -1, reportTo = -1] = ends;
   const logFd = job.log === "" ? -1 : openToAppend(job.log);
-  const output = logFd < 0 ? "inherit" : logFd;
+  // In the foreground stdout is for the launcher's data.
+  const output = logFd < 0 ? 2 : logFd;
   const logBegan = logFd < 0 ? 0 : fstatSync(logFd).size;
   let child: Daemon["process"];
   try {

@@ -78,7 +78,14 @@ export const MADV = { DONTNEED: 4 } as const;
 export const MFD = { CLOEXEC: 1, EXEC: 0x10 } as const;
 export const EFD = { SEMAPHORE: 1, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
 export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
-export const F = { GETFD: 1, SETFD: 2, GETFL: 3, SETFL: 4, FD_CLOEXEC: 1 } as const;
+export const F = {
+  GETFD: 1,
+  SETFD: 2,
+  GETFL: 3,
+  SETFL: 4,
+  DUPFD_CLOEXEC: 1030,
+  FD_CLOEXEC: 1,
+} as const;
 export const MS = {
   RDONLY: 1,
   REMOUNT: 32,

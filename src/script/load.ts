@@ -8,6 +8,7 @@ import type { Definition, FilterOptions, RingTargetOptions, TargetOptions } from
 
 import { api, isDefinition } from "../api/index.ts";
 import { EXIT, messageOf, placeOf, UblkError, UsageError } from "../errors.ts";
+import { guardLoading, lateText, LOAD_HINT } from "./guard.ts";
 import { declarationProblem } from "./params.ts";
 import { lineOf, textOf } from "./places.ts";
 import { differences, pathsOf, sourcesOf } from "./sources.ts";
@@ -48,7 +49,7 @@ function provideModule(): void {
 }
 
 /** What the file, an absolute path, defines. Throws UblkError, whose message begins with a place. */
-export async function loadDefinition(file: string): Promise<Definition> {
+export async function loadDefinition(file: string, limitMs = LOAD_MS_MAX): Promise<Definition> {
   if (!existsSync(file)) {
     throw new UblkError(`${file}: there is no such file`, {
       hint: "name a target's file, such as ./disk.ts; ublk-bun init makes one to start from",
@@ -56,23 +57,22 @@ export async function loadDefinition(file: string): Promise<Definition> {
   }
   provideModule();
   let module: { readonly default?: unknown };
-  const { exit } = process;
-  // A file that ends the process while it is read would end the command without a word.
-  process.exit = (code) => {
-    throw new Error(`process.exit(${code ?? ""}) was called while the file was loaded`);
-  };
+  using guard = guardLoading(file, limitMs);
+  void guard;
   let deadline: Timer | undefined;
   const late = new Promise<never>((_resolve, reject) => {
-    const error = new Error(`loading it has not ended after ${LOAD_MS_MAX / 1000} s`);
-    deadline = setTimeout(() => reject(error), LOAD_MS_MAX);
+    const error = new UblkError(`${file}: ${lateText(limitMs)}`, {
+      exitCode: EXIT.timedOut,
+      hint: LOAD_HINT,
+    });
+    deadline = setTimeout(() => reject(error), limitMs);
   });
   try {
     module = (await Promise.race([import(file), late])) as { readonly default?: unknown };
   } catch (error) {
-    throw loadError(file, error);
+    throw error instanceof UblkError ? error : loadError(file, error);
   } finally {
     clearTimeout(deadline);
-    process.exit = exit;
   }
   const problem = problemOf(module.default);
   if (problem !== undefined) throw definitionError(file, problem);

@@ -14,7 +14,9 @@ const support = join(import.meta.dir, "../support");
 
 beforeAll(async () => {
   const built = await Bun.build({
-    entrypoints: [`${support}/load.main.ts`, `${support}/load.worker.ts`],
+    entrypoints: ["load.main.ts", "load.worker.ts", "load-watch.ts"].map((name) =>
+      join(support, name),
+    ),
     minify: true,
     bytecode: true,
     format: "esm",
@@ -165,5 +167,33 @@ test("a file that is not there: said so, and where to begin", async () => {
   await expect(missing).rejects.toMatchObject({
     message: "/nowhere/disk.ts: there is no such file",
     hint: expect.stringContaining("ublk-bun init"),
+  });
+});
+
+test.each([
+  ["an endless loop", "for (;;);"],
+  ["a call that blocks", "Bun.sleepSync(60_000);"],
+])("%s at the top ends the process, which says why", async (_what, top) => {
+  const file = join(mkdtempSync(join(folder, "user-")), "a.ts");
+  writeFileSync(file, `${IMPORT}${top}\n${target("1")}`);
+  const child = Bun.spawn([program, file], {
+    env: { LOAD_MS: "300" },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const stderr = await new Response(child.stderr).text();
+  const said = "loading it has not ended after 0.3 s, and keeps the thread busy (";
+  expect(stderr).toStartWith(`ublk-bun: ${file}: ${said}`);
+  expect(await new Response(child.stdout).text()).toBe("");
+  expect(await child.exited).toBe(124);
+});
+
+test("a promise at the top that does not settle is given up", async () => {
+  const file = join(mkdtempSync(join(folder, "user-")), "a.ts");
+  writeFileSync(file, `${IMPORT}await new Promise(() => {});\n${target("1")}`);
+  const late = loadDefinition(file, 50);
+  await expect(late).rejects.toMatchObject({
+    message: `${file}: loading it has not ended after 0.05 s`,
+    exitCode: 124,
+    hint: expect.stringContaining("belongs in open"),
   });
 });

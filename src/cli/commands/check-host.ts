@@ -8,5 +8,9 @@ import type { HostJob } from "../../check/protocol.ts";
 export default defineCommand({
   meta: { name: "__check-host", hidden: true },
   args: { job: { type: "positional", required: true } },
-  run: ({ args }) => hostTarget(JSON.parse(args.job) as HostJob),
+  run: ({ args }) => {
+    // What a target does to a process it does to this one, and whoever checks it tells.
+    process.exit = process.exit.bind(process);
+    return hostTarget(JSON.parse(args.job) as HostJob);
+  },
 });

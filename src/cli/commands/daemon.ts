@@ -8,5 +8,7 @@ import type { Job } from "../../device/job.ts";
 export default defineCommand({
   meta: { name: "__daemon", hidden: true },
   args: { job: { type: "positional", required: true } },
-  run: async ({ args }) => process.exit(await runDaemon(JSON.parse(args.job) as Job)),
+  run: async ({ args }) => {
+    process.exitCode = await runDaemon(JSON.parse(args.job) as Job);
+  },
 });
