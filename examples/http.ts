@@ -2,7 +2,7 @@
 // nginx. What was read once is kept in a folder, and read from there by the next server, too.
 //
 //   ublk-bun add --target ./http.ts --param url=http://host/disk.img --param cache=/var/cache/disk
-import { mkdirSync, renameSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { BlockError, defineTarget } from "ublk-bun";
@@ -16,7 +16,7 @@ export default defineTarget({
     url: { type: "string", required: true, help: "http or https; the server must answer ranges" },
     cache: { type: "path", required: true, shared: true, help: "folder for what was read" },
   },
-  async open({ url, cache }) {
+  async open({ url, cache }, { identity, isNew }) {
     const head = await fetch(url, { method: "HEAD" });
     const length = Number(head.headers.get("content-length"));
     const version = head.headers.get("etag") ?? head.headers.get("last-modified") ?? "";
@@ -26,7 +26,13 @@ export default defineTarget({
     // Another version of the file has another folder.
     const name = Bun.hash(`${url} ${version} ${length}`).toString(16);
     const folder = join(cache, name);
+    // And is another disk: here lie the names of those that were made of this version.
+    const made = join(folder, `disk-${identity}`);
+    if (!isNew && !existsSync(made)) {
+      throw new Error(`${url} has changed since the disk was made, or ${cache} was emptied`);
+    }
     mkdirSync(folder, { recursive: true });
+    if (isNew) writeFileSync(made, "");
 
     const sizeOf = (chunk: number) => Math.min(CHUNK, length - chunk * CHUNK);
     const fetchChunk = async (chunk: number): Promise<Uint8Array> => {

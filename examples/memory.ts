@@ -1,7 +1,7 @@
 // A disk in memory: in a file under /dev/shm, so that it outlives the server that serves it.
 //
 //   ublk-bun add --target ./memory.ts --param path=/dev/shm/disk --param size=64MiB
-import { closeSync, openSync, truncateSync } from "node:fs";
+import { closeSync, openSync, statSync, truncateSync } from "node:fs";
 
 import { defineTarget } from "ublk-bun";
 
@@ -10,9 +10,11 @@ export default defineTarget({
     path: { type: "path", required: true, help: "file under /dev/shm that holds the blocks" },
     size: { type: "size", default: "64MiB", help: "size of the disk" },
   },
-  open({ path, size }) {
-    closeSync(openSync(path, "a"));
-    truncateSync(path, size);
+  open({ path, size }, { isNew }) {
+    // Made for a new disk only: after a crash an empty one would be zeroes under a file system.
+    if (isNew) closeSync(openSync(path, "a"));
+    if (isNew) truncateSync(path, size);
+    else if (statSync(path).size !== size) throw new Error(`${path} has not ${size} bytes`);
     const memory = Bun.mmap(path, { shared: true });
     return {
       sizeBytes: size,

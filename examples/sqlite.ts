@@ -3,6 +3,7 @@
 //
 //   ublk-bun add --target ./sqlite.ts --param path=/srv/disk.db --param size=1GiB
 import { Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
 
 import { defineTarget } from "ublk-bun";
 
@@ -14,12 +15,18 @@ export default defineTarget({
     path: { type: "path", required: true, help: "the database; made if it is not there" },
     size: { type: "size", default: "64MiB", help: "size of the disk" },
   },
-  open({ path, size }) {
-    const db = new Database(path, { create: true });
-    // A commit is on the medium when it returns, and a server that takes over may open meanwhile.
-    db.run("PRAGMA journal_mode = WAL");
+  open({ path, size }, { isNew }) {
+    // Made for a new disk only: after a crash an empty one would be zeroes under a file system.
+    if (!isNew && !existsSync(path))
+      throw new Error(`${path} is gone, and the disk's blocks with it`);
+    const db = new Database(path, { create: isNew, readwrite: true });
+    if (isNew) {
+      // The file keeps to it: a server that takes over may open while this one writes.
+      db.run("PRAGMA journal_mode = WAL");
+      db.run("CREATE TABLE IF NOT EXISTS blocks (number INTEGER PRIMARY KEY, data BLOB NOT NULL)");
+    }
+    // A commit is on the medium when it returns.
     db.run("PRAGMA synchronous = FULL");
-    db.run("CREATE TABLE IF NOT EXISTS blocks (number INTEGER PRIMARY KEY, data BLOB NOT NULL)");
     const select = db.query<{ data: Uint8Array }, [number]>(
       "SELECT data FROM blocks WHERE number = ?",
     );

@@ -116,7 +116,10 @@ declare module "ublk-bun" {
     readonly deviceId: number;
     /** 16 hexadecimal digits, the device's alone: a name for what the target itself makes. */
     readonly identity: string;
-    /** False for a recovery: what an earlier server made must be there, and must not be emptied. */
+    /**
+     * True for `add`. False for a recovery and an upgrade: what an earlier server made must be there,
+     * and must not be emptied. Where it is gone, throw: then nothing is changed, and the disk waits.
+     */
     readonly isNew: boolean;
     /** With `perQueue`: which queue this instance serves. Otherwise 0. */
     readonly queueId: number;

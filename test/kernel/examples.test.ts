@@ -1,7 +1,7 @@
 // The examples as disks of a real kernel: what they hold is verified, also after a kill.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { readBlock } from "../support/crash.ts";
@@ -57,6 +57,33 @@ async function verifyPieces(device: TestDevice, mib: number): Promise<void> {
     --verify_state_save=0`;
   await runOk("fio", ...words.split(/\s+/));
 }
+
+test("memory.ts: recover without its file is refused and changes nothing; with it all is there again", async () => {
+  using user = new UserFolder();
+  const file = "/dev/shm/examples-test";
+  const words = [`--param=path=${file}`, "--param=size=4MiB"];
+  try {
+    await using device = await user.add("--target", example("memory.ts"), "-n0", ...words);
+    await runOk("dd", "if=/dev/urandom", `of=${device.path}`, "bs=256k", "count=4", "conv=fsync");
+    const before = await runOk("sha256sum", device.path);
+    await device.killServer();
+    renameSync(file, `${file}.away`);
+    const waiting = readBlock(device.path, 900);
+    const refused = await ublk("recover", "0");
+    expect(refused.stderr).toMatch(/memory\.ts:\d+:\d+: open failed: ENOENT.*examples-test/);
+    expect(refused.exitCode).toBe(1);
+    expect(existsSync(file)).toBe(false);
+    await device.untilState("QUIESCED");
+    renameSync(`${file}.away`, file);
+    await ublkOk("recover", "0", "--quiet");
+    await waiting;
+    await runOk("sh", "-c", "echo 3 > /proc/sys/vm/drop_caches");
+    expect(await runOk("sha256sum", device.path)).toBe(before);
+  } finally {
+    rmSync(file, { force: true });
+    rmSync(`${file}.away`, { force: true });
+  }
+});
 
 test("sqlite.ts: its data is in the database, and outlives its server", async () => {
   using user = new UserFolder();
@@ -164,6 +191,27 @@ test("http.ts: a file that has changed on nginx is no longer this disk: EIO, and
   // What was read of the disk before is there still.
   await runOk("blockdev", "--flushbufs", device.path);
   expect(await runOk("sh", "-c", `head -c 4096 ${device.path} | sha256sum`)).toBe(kept);
+});
+
+test("http.ts: another file of the same size is refused to recover; the one that it was is not", async () => {
+  using user = new UserFolder();
+  await using web = await startNginx(user.path);
+  const file = join(web.folder, "disk.img");
+  await runOk("dd", "if=/dev/urandom", `of=${file}`, "bs=1M", "count=1", "status=none");
+  await runOk("cp", "-p", file, `${file}.first`);
+  const words = [`--param=url=${web.url}/disk.img`, "--param=cache=cache"];
+  await using device = await user.add("--target", example("http.ts"), "-n0", ...words);
+  await device.killServer();
+  await runOk("dd", "if=/dev/urandom", `of=${file}`, "bs=1M", "count=1", "status=none");
+  // nginx makes its etag of size and seconds.
+  await runOk("touch", "-d", "2020-01-01", file);
+  const refused = await ublk("recover", "0");
+  expect(refused.stderr).toContain("/disk.img has changed since the disk was made");
+  expect(refused.exitCode).toBe(1);
+  await device.untilState("QUIESCED");
+  await runOk("cp", "-p", `${file}.first`, file);
+  await ublkOk("recover", "0", "--quiet");
+  await runOk("cmp", device.path, file);
 });
 
 test("the tutorial's last part: a new folder's disk, ext4, a kill, and it works", async () => {

@@ -1,10 +1,10 @@
 // Targets that go wrong: each is told with file and line, and leaves no hung disk and no half-made one.
 
 import { afterEach, expect, test } from "bun:test";
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 
 import { daemonPids, readBlock } from "../support/crash.ts";
-import { leftovers, runOk, type TestDevice, ublk, ublkOk, until } from "../support/program.ts";
+import { leftovers, runOk, TestDevice, ublk, ublkOk, until } from "../support/program.ts";
 import { UserFolder } from "../support/user-target.ts";
 
 const log = () => readFileSync("/run/ublk-bun/0.log", "utf8");
@@ -197,6 +197,42 @@ test("an exception that nobody catches ends the server too", async () => {
   // Answered before the exception comes, or after recovery.
   await dies(device, user);
   expect(log()).toMatch(/stray[^]*disk\.ts:9:\d+/);
+});
+
+test("process.exit in a ring target's main thread ends its server too, and the log says where", async () => {
+  using user = new UserFolder();
+  const file = (early: string) => `import { existsSync } from "node:fs";
+import { defineRingTarget } from "ublk-bun";
+const leave = () => { process.exit(0); };
+export default defineRingTarget({
+  data: "none",
+  open() { ${early} return { sizeBytes: 1 << 20, fds: [] }; },
+  serve: ({ queue }) => ({
+    start: (tag) => queue.complete(tag, queue.lengthBytes(tag)), finish() {},
+  }),
+});
+`;
+  user.write("disk.ts", file('setInterval(() => existsSync("/tmp/leave") && leave(), 20);'));
+  await using device = await user.add("./disk.ts", "-n0");
+  try {
+    writeFileSync("/tmp/leave", "");
+    await device.untilState("QUIESCED");
+  } finally {
+    rmSync("/tmp/leave", { force: true });
+  }
+  expect(log()).toMatch(/the target called process\.exit\(0\)[^]*disk\.ts:3:\d+/);
+  user.write("disk.ts", file(""));
+  await ublkOk("recover", "0", "--quiet", "--accept-changes");
+  await readBlock(device.path, 9);
+});
+
+test("what a file prints while add loads it is not between the data of --json", async () => {
+  using user = new UserFolder();
+  user.target("disk.ts", "", 'console.log("hello");');
+  const { stdout, stderr } = await user.ublk("add", "./disk.ts", "-n0", "--json");
+  await using device = new TestDevice(0);
+  expect(JSON.parse(stdout)).toMatchObject({ id: 0, path: device.path });
+  expect(stderr).toContain("hello");
 });
 
 test("an endless loop trips --stall-timeout, and the disk waits for recover", async () => {

@@ -14,11 +14,10 @@ export default defineTarget({
     },
     size: { type: "size", default: "64MiB", help: "size of the disk" },
   },
-  async open({ path, size }) {
-    const file = await open(path, "a+").then(async (made) => {
-      await made.close();
-      return open(path, "r+");
-    });
+  async open({ path, size }, { isNew }) {
+    // Made for a new disk only: after a crash an empty one would be zeroes under a file system.
+    if (isNew) await open(path, "a").then((made) => made.close());
+    const file = await open(path, "r+");
     return {
       sizeBytes: size,
       async read(offset, into) {
