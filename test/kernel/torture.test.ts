@@ -22,11 +22,11 @@ afterEach(() => expect(leftovers()).toEqual([]));
 
 test("fio's checksums hold on loop, through deaths of every kind, and under watch", async () => {
   await using scratch = await Scratch.make(["mkfs.ext4", "-q"], 64 * MIB);
-  const file = scratch.file("disk", 24 * MIB);
+  const file = scratch.file("disk", 32 * MIB);
   await using device = await TestDevice.add("loop", "-n0", "-q2", "-f", file);
-  await verifyThroughDeaths(device, torture(9));
+  await verifyThroughDeaths(device, torture(8));
   await using watch = await startWatch();
-  await verifyThroughDeaths(device, torture(7), { isWatched: true });
+  await verifyThroughDeaths(device, torture(8), { isWatched: true });
   await endWatch(watch);
   await runOk("cmp", device.path, file);
 });
