@@ -218,7 +218,7 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
   await pump.run();
   await closeDisk();
   progress.idle(lanes.reduce((sum, { queue }) => sum + queue.served, 0));
-  leave();
+  if (lanes.every(({ queue }) => queue.isTakenBack)) leave();
   report({ kind: "gone" });
 }
 

@@ -103,7 +103,9 @@ class Daemon {
     setTimeout(trimMemory, TRIM_AFTER_MS).unref();
     await device.served();
     // Awaited here: it needs the control device, which this function closes.
-    return await this.#end(control, device);
+    const exitCode = await this.#end(control, device);
+    // At once: what we have let go of is free when this process has ended.
+    return this.#lettingGo ? _exit(exitCode) : exitCode;
   }
 
   async #openControl(liburing: string): Promise<Control> {
@@ -314,7 +316,7 @@ class Daemon {
     return { control, store: this.#store, timeoutMs, force: false, liburing };
   }
 
-  /** The Workers are gone and the device is closed: what has become of it? */
+  /** The Workers are done: what has become of the device? */
   async #end(control: Control, device: Device): Promise<number> {
     if (this.#removing && !this.#lettingGo) {
       try {
@@ -332,7 +334,8 @@ class Daemon {
     try {
       const { state } = await control.run(getDevInfo, device.id, undefined);
       const path = diskPath(device.id);
-      if (state === "DEAD" || this.#lettingGo) log.info(`${path} has left us: ${state}`);
+      if (state === "DEAD") log.info(`${path} has left us: DEAD`);
+      else if (this.#lettingGo) log.info(`${path} is let go of`);
       else log.info(`${path} was quiesced (${state}): its I/O waits for recover`);
     } catch {
       log.info(`${diskPath(device.id)} has been deleted`);

@@ -195,7 +195,10 @@ export class Device {
     this.releaseClaim();
   }
 
-  /** Resolves when the device has left us, by a stop or because we let go; everything is closed then. */
+  /**
+   * Resolves when the device has left us. Everything is closed then; only what we have let go of stays
+   * with us for as long as the process does.
+   */
   async served(): Promise<void> {
     await this.#workers.gone;
     close(this.#charFd);
@@ -221,7 +224,7 @@ export class Device {
     this.#workers.stay();
   }
 
-  /** Lets go of a live device: the kernel keeps it for the next server. */
+  /** Lets go of a live device: the kernel keeps it for the next server, once this process has ended. */
   letGo(): void {
     this.#workers.leave();
   }
@@ -342,7 +345,7 @@ export class Device {
     this.#workers.refuse();
     try {
       await sendByHelper("stop", device, { control, timeoutMs, liburing });
-      this.#workers.leave();
+      this.#workers.end();
       const ended = await within(timeoutMs, this.#workers.gone);
       if (ended === "late") throw new UblkError("its queues do not end");
       if (this.#charFd >= 0) close(this.#charFd);

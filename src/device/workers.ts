@@ -220,9 +220,21 @@ export class Workers {
     this.#tell({ kind: "stay" });
   }
 
-  /** Tells every Worker to end what its target has begun, start nothing new, and leave. */
+  /**
+   * Tells every Worker to end what its target has begun, and to start nothing new. When all are `gone` the
+   * process must end: only that gives the rings back.
+   */
   leave(): void {
-    if (this.#primed) this.#tell({ kind: "leave" });
+    this.#finish({ kind: "leave" });
+  }
+
+  /** Tells every Worker that the disk is gone; the device can be closed when all are `gone`. */
+  end(): void {
+    this.#finish({ kind: "end" });
+  }
+
+  #finish(order: Order): void {
+    if (this.#primed) this.#tell(order);
     else this.#allGone.resolve();
   }
 

@@ -69,10 +69,13 @@ export interface Order {
    * - drain: start nothing new, keep it; say `drained` when all that was begun is committed, and a
    *   disk of functions is flushed
    * - stay: start what was kept, go on as before
-   * - leave: drain, then give up ring and descriptors: the kernel has what was kept done again
+   * - leave: drain, and be done; the ring stays, for the process to take along when it ends: the kernel
+   *   has what was kept done again. Linux 6.12 loses requests when a ring closes and its thread lives on
+   *   (docs/recovery.md)
+   * - end: the disk is gone; answer what there is, then give up ring and descriptors
    * - refuse: answer every request with EIO, for the disk is being taken back
    */
-  readonly kind: "drain" | "stay" | "leave" | "refuse";
+  readonly kind: "drain" | "stay" | "leave" | "end" | "refuse";
 }
 
 export type ToWorker = Prepare | Prime;
@@ -94,7 +97,10 @@ export type FromWorker =
   | { readonly kind: "broken"; readonly message: string }
   /** Nothing is with the target any more, and nothing new is started. `unflushed`: why its flush failed. */
   | { readonly kind: "drained"; readonly unflushed?: string }
-  /** Ring and descriptors are unmapped: the Worker holds nothing of the device any more. */
+  /**
+   * Nothing is left to do. Unless it was told to leave, the Worker holds nothing of the device any more:
+   * ring and descriptors are unmapped.
+   */
   | { readonly kind: "gone" }
   /** Preparing or priming failed; nothing was served. */
   | {

@@ -149,6 +149,16 @@ export class Queue implements QueueContext {
     return this.draining && this.withTarget === 0 && this.uncommitted === 0;
   }
 
+  /** The disk is gone: once all is answered, nothing is left to do. */
+  end(): void {
+    this.ending = true;
+  }
+
+  /** True when the kernel takes its tags back, or has. */
+  get isTakenBack(): boolean {
+    return this.ending;
+  }
+
   /** True when nothing is left to do: the kernel has taken its tags back, or we are letting go. */
   get finished(): boolean {
     return (this.ending || this.leaving) && this.withTarget === 0 && this.uncommitted === 0;
