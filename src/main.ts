@@ -14,5 +14,6 @@ if (words[0] === "--version" || words[0] === "-V") {
 
 // Taken before a person's file is loaded, which may not end the process (script/guard.ts).
 const exit = process.exit.bind(process);
-const { runToExitCode } = await import("./cli/run.ts");
+const isHidden = words[0]?.startsWith("__");
+const { runToExitCode } = await (isHidden ? import("./cli/hidden.ts") : import("./cli/run.ts"));
 exit(await runToExitCode(words));

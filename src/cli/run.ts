@@ -1,28 +1,16 @@
-// Runs one command line: finds the subcommand, checks its words, runs it; an error becomes one line,
-// a hint and an exit code.
+// Runs one command line: finds the subcommand, checks its words, runs it.
 
 import { runCommand } from "citty";
 
-import { EXIT, UblkError, UsageError } from "../errors.ts";
-import { log } from "../log.ts";
+import { UsageError } from "../errors.ts";
 import { subcommands } from "./commands/index.ts";
+import { exitCodeOf } from "./outcome.ts";
 import { print } from "./output.ts";
 import { closest, strictWords } from "./strict.ts";
 
-/** `words` are those after the program's name. */
-export async function runToExitCode(words: readonly string[]): Promise<number> {
-  try {
-    await run(words);
-    return Number(process.exitCode ?? EXIT.ok);
-  } catch (error) {
-    if (error instanceof UblkError) {
-      log.error(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
-      return error.exitCode;
-    }
-    // Not foreseen: the stack is what whoever mends it needs.
-    log.error(error);
-    return EXIT.failed;
-  }
+/** `words` are those after the program's name; the exit code. */
+export function runToExitCode(words: readonly string[]): Promise<number> {
+  return exitCodeOf(() => run(words));
 }
 
 /** Throws UblkError, whose exit code is the program's. */
@@ -33,7 +21,7 @@ async function run(words: readonly string[]): Promise<void> {
   const name = first.replaceAll("_", "-");
   const subcommand = subcommands.find((known) => known.name === first || known.name === name);
   if (!subcommand) throw unknownCommand(first);
-  if (!subcommand.hidden && rest.some((word) => word === "--help" || word === "-h")) {
+  if (rest.some((word) => word === "--help" || word === "-h")) {
     return print(await help(subcommand.name));
   }
   const command = await subcommand.load(rest);
@@ -43,7 +31,7 @@ async function run(words: readonly string[]): Promise<void> {
 }
 
 function unknownCommand(word: string): UsageError {
-  const names = subcommands.filter(({ hidden }) => !hidden).map((known) => known.name);
+  const names = subcommands.map(({ name }) => name);
   const near = closest(word, names);
   const what = word.startsWith("-") ? "option" : "command";
   return new UsageError(

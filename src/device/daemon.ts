@@ -352,7 +352,7 @@ class Daemon {
     if (info === undefined || !isOurs(record, info)) {
       return log.info(`${diskPath(id)} has been deleted`);
     }
-    await deleteStopped(id, this.#removeOptions(control));
+    await deleteStopped(info, this.#removeOptions(control));
   }
 
   #report(report: Report): void {

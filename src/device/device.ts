@@ -22,7 +22,7 @@ import type { Backing, Spec } from "../target.ts";
 import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
 import { within } from "./deadline.ts";
 import { fenced } from "./fence.ts";
-import { cleanUpMs, sendByHelper } from "./helper.ts";
+import { cleanUpMs, Helper } from "./helper.ts";
 import { charHolders } from "./holders.ts";
 import { assertOurs, deviceOf } from "./identity.ts";
 import { claimFiles } from "./in-use.ts";
@@ -344,13 +344,14 @@ export class Device {
     // START_DEV may still sit in a read of the partition table, which only an answer ends.
     this.#workers.refuse();
     try {
-      await sendByHelper("stop", device, { control, timeoutMs, liburing });
+      await using helper = new Helper(device, { control, timeoutMs, liburing });
+      await helper.send("stop");
       this.#workers.end();
       const ended = await within(timeoutMs, this.#workers.gone);
       if (ended === "late") throw new UblkError("its queues do not end");
       if (this.#charFd >= 0) close(this.#charFd);
       this.#charFd = -1;
-      await sendByHelper("del", device, { control, timeoutMs, liburing });
+      await helper.send("del");
       await this.#target.remove?.(this.record.spec, this.record);
       // Without the lock, what lies there is of whoever has it.
       if (isLocked) store.remove(this.id);

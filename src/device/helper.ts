@@ -1,46 +1,27 @@
 // STOP_DEV and DEL_DEV, sent by a process of their own: they cannot be cancelled, and whoever sent
 // one cannot end before it does, not even by kill -9. So whoever waits for it can stop waiting.
-// The same with a direct read of a disk.
+// The same with a direct read of a disk. What the process does: sender.ts.
 
 import { readFileSync } from "node:fs";
 
 import type { DevInfo } from "../control/commands/dev-info.ts";
-import { delDev, delDevAsync, getParams, stopDev, tryStopDev } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
 import { commandError } from "../control/diagnosis.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
-import { close, O, open, pread } from "../ffi/libc.ts";
-import { mapMemory } from "../ffi/memory.ts";
-import { writeAll } from "../write.ts";
 import { within } from "./deadline.ts";
-import { blockBytes, diskPath, inFlight } from "./disk.ts";
+import { inFlight } from "./disk.ts";
 import { findDevice } from "./find-device.ts";
 import { describeCharHolders } from "./holders.ts";
 import { identityText } from "./identity.ts";
 import type { KernelParams } from "./param-report.ts";
 import { isAlive, peek, processIds } from "./processes.ts";
 import { CLEAN_ENV, selfCommand } from "./self.ts";
-
-/** The hidden subcommand that runs `sendTrapped`. */
-export const SEND_COMMAND = "__send";
-
-/** "stop-unused" is TRY_STOP_DEV for kernels without it: STOP_DEV behind an exclusive open. */
-const TRAPPED = {
-  stop: stopDev,
-  "try-stop": tryStopDev,
-  "stop-unused": stopDev,
-  del: delDev,
-  "del-async": delDevAsync,
-} as const;
-export type TrappedVerb = keyof typeof TRAPPED;
-/** GET_PARAMS changes nothing, but waits for whoever changes the device. */
-const ASK_PARAMS = "get-params";
-/** Not a command, but may wait for the disk's server as long as those. */
-const READ_DISK = "read";
+import { ASK_PARAMS, READ_DISK, SEND, SEND_COMMAND, TRAPPED, type TrappedVerb } from "./sender.ts";
 
 const REUSE_LOOK_MS = 100;
-const FOR_EVER_MS = 2 ** 31 - 1;
+/** An idle helper whose stdin has ended takes no time to end. */
+const END_MS_MAX = 1000;
 /** What takes back a failed `add` may take this long, however short --timeout is. */
 const CLEAN_UP_MS_MIN = 20_000;
 
@@ -61,32 +42,63 @@ export interface SendOptions extends AskOptions {
 /** A device, and not another one that has got its id. */
 export type Which = Pick<DevInfo, "id" | "identity">;
 
-/**
- * Runs `verb` in a helper process. KernelError with exit 124 when it is not back in time, ENODEV when
- * the device is gone; one that is gone needs no "del".
- */
+/** The helper process for one device: it sends one command after the other. */
+export class Helper implements AsyncDisposable {
+  readonly #device: Which;
+  readonly #options: SendOptions;
+  #process: HelperProcess | undefined;
+
+  constructor(device: Which, options: SendOptions) {
+    this.#device = device;
+    this.#options = options;
+  }
+
+  /**
+   * Resolves when the kernel is done with `verb`. KernelError with exit 124 when it is not in time, ENODEV
+   * when the device is gone; one that is gone needs no "del".
+   */
+  async send(verb: TrappedVerb): Promise<void> {
+    const { id, identity } = this.#device;
+    const { control, timeoutMs, liburing } = this.#options;
+    // Once the kernel has begun to take the disk down, sysfs may not tell any more.
+    const requestsBefore = inFlight(id);
+    const over = new AbortController();
+    const reused = verb === "del" ? [untilReused(control, this.#device, over.signal)] : [];
+    const helper = (this.#process ??= new HelperProcess([
+      SEND,
+      id,
+      liburing,
+      identityText(identity),
+    ]));
+    const asked = helper.ask(timeoutMs, verb, ...reused);
+    const answer = await asked.finally(() => over.abort());
+    if (answer === "reused") return helper.kill();
+    if (answer === "late") {
+      throw stuckError(verb, id, timeoutMs, { helper: helper.pid, requestsBefore });
+    }
+    if (answer === "") {
+      const what = `The helper that sent ${TRAPPED[verb].name} died: ${await helper.complaint()}`;
+      throw new UblkError(what, { hint: "what became of the device: ublk-bun list" });
+    }
+    const errno = Number(answer);
+    if (errno === ERRNO.ENODEV && verb === "del") return;
+    if (errno !== 0) throw commandError(TRAPPED[verb], id, errno);
+  }
+
+  /** The process ends by itself; one that is stuck in the kernel, some day. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#process?.end();
+  }
+}
+
+/** As `Helper.send`, for one command. */
 export async function sendByHelper(
   verb: TrappedVerb,
   device: Which,
-  { control, timeoutMs, liburing }: SendOptions,
+  options: SendOptions,
 ): Promise<void> {
-  const { id } = device;
-  // Once the kernel has begun to take the disk down, sysfs may not tell any more.
-  const requestsBefore = inFlight(id);
-  const over = new AbortController();
-  const reused = verb === "del" ? [untilReused(control, device, over.signal)] : [];
-  const words = [verb, String(id), liburing, identityText(device.identity)];
-  const asked = askHelper(words, timeoutMs, ...reused);
-  const { pid, answer } = await asked.finally(() => over.abort());
-  if (answer === "reused") return;
-  if (answer === "late") throw stuckError(verb, id, timeoutMs, { helper: pid, requestsBefore });
-  if (answer.text === "") {
-    const what = `The helper that sent ${TRAPPED[verb].name} died: ${answer.complaint.trim()}`;
-    throw new UblkError(what, { hint: "what became of the device: ublk-bun list" });
-  }
-  const errno = Number(answer.text);
-  if (errno === ERRNO.ENODEV && verb === "del") return;
-  if (errno !== 0) throw commandError(TRAPPED[verb], id, errno);
+  await using helper = new Helper(device, options);
+  await helper.send(verb);
 }
 
 /** GET_PARAMS by a helper process: UblkError when it has no answer in time, or none at all. */
@@ -94,11 +106,13 @@ export async function askParams(
   id: number,
   { timeoutMs, liburing }: AskOptions,
 ): Promise<KernelParams> {
-  const { answer } = await askHelper([ASK_PARAMS, String(id), liburing], timeoutMs);
   const what = `The parameters of device ${id} are unknown`;
-  if (typeof answer === "string") throw new UblkError(`${what}: somebody is at it`);
-  if (answer.text === "") throw new UblkError(`${what}: ${answer.complaint.trim()}`);
-  const words = JSON.parse(answer.text) as Record<string, number | string>;
+  const helper = new HelperProcess([ASK_PARAMS, id, liburing]);
+  const answer = await helper.ask(timeoutMs);
+  await helper.end();
+  if (answer === "late") throw new UblkError(`${what}: somebody is at it`);
+  if (answer === "") throw new UblkError(`${what}: ${await helper.complaint()}`);
+  const words = JSON.parse(answer) as Record<string, number | string>;
   const values = Object.entries(words).map(([field, value]) => [
     field,
     typeof value === "string" ? BigInt(value) : value,
@@ -108,12 +122,15 @@ export async function askParams(
 
 /** Reads the first block by a helper process; UblkError when that is not back in time. */
 export async function readByHelper(id: number, { timeoutMs, liburing }: AskOptions): Promise<void> {
-  const { pid, answer } = await askHelper([READ_DISK, String(id), liburing], timeoutMs);
   const what = `The disk of device ${id} cannot be read`;
-  if (typeof answer === "string") {
-    throw new UblkError(`${what}: pid ${pid} goes on trying`, { exitCode: EXIT.timedOut });
+  const helper = new HelperProcess([READ_DISK, id, liburing]);
+  const answer = await helper.ask(timeoutMs);
+  await helper.end();
+  if (answer === "late") {
+    const text = `${what}: pid ${helper.pid} goes on trying`;
+    throw new UblkError(text, { exitCode: EXIT.timedOut });
   }
-  if (answer.text === "") throw new UblkError(`${what}: ${answer.complaint.trim()}`);
+  if (answer === "") throw new UblkError(`${what}: ${await helper.complaint()}`);
 }
 
 /** True while a helper of ours waits for the kernel to be done with a command to this device. */
@@ -124,34 +141,70 @@ export function isBeingChanged(id: number): boolean {
   );
 }
 
-interface Answer {
-  readonly text: string;
-  readonly complaint: string;
+class HelperProcess {
+  readonly #child: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  readonly #lines: AsyncIterator<string>;
+  #isStuck = false;
+
+  constructor(words: readonly (string | number)[]) {
+    this.#child = Bun.spawn(selfCommand([SEND_COMMAND, ...words.map(String)]), {
+      // Nothing of the caller's: whoever reads our output to its end must not wait for a stuck helper.
+      stdio: ["pipe", "pipe", "pipe"],
+      env: { ...CLEAN_ENV },
+      cwd: "/",
+      detached: true,
+    });
+    this.#lines = linesOf(this.#child.stdout);
+  }
+
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  /** Says `line`; the answer, "" when it has died, "late", or what `enough` resolves with before. */
+  async ask(
+    timeoutMs: number,
+    line?: string,
+    ...enough: readonly Promise<"reused">[]
+  ): Promise<string> {
+    if (line !== undefined) {
+      this.#child.stdin.write(`${line}\n`);
+      // One that has died says so by its end.
+      await Promise.resolve(this.#child.stdin.flush()).catch(() => {});
+    }
+    const next = this.#lines.next().then(({ value, done }) => (done ? "" : value));
+    const answer = await within(timeoutMs, Promise.race([next, ...enough]));
+    this.#isStuck = answer === "late";
+    return answer;
+  }
+
+  /** What it has said before it died. */
+  async complaint(): Promise<string> {
+    return (await new Response(this.#child.stderr).text()).trim();
+  }
+
+  /** Lets it end; resolves when it has, or when it is stuck. */
+  async end(): Promise<void> {
+    void this.#child.stdin.end();
+    const isOver = !this.#isStuck && (await within(END_MS_MAX, this.#child.exited)) !== "late";
+    if (!isOver) this.#child.unref();
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
+  }
 }
 
-/** Runs a helper with these words, until it has answered, it is late, or `enough` resolves. */
-async function askHelper(
-  words: readonly string[],
-  timeoutMs: number,
-  ...enough: readonly Promise<"reused">[]
-): Promise<{ readonly pid: number; readonly answer: Answer | "late" | "reused" }> {
-  const helper = Bun.spawn(selfCommand([SEND_COMMAND, ...words]), {
-    // Nothing of the caller's: whoever reads our output to its end must not wait for a stuck helper.
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...CLEAN_ENV },
-    cwd: "/",
-    detached: true,
-  });
-  const { pid } = helper;
-  const outputs = [helper.stdout, helper.stderr].map((stream) => new Response(stream).text());
-  const ended = await within(timeoutMs, Promise.race([Promise.all(outputs), ...enough]));
-  if (ended === "reused") helper.kill("SIGKILL");
-  if (typeof ended === "string") {
-    helper.unref();
-    return { pid, answer: ended };
+async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, undefined> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const bytes of stream) {
+    text += decoder.decode(bytes, { stream: true });
+    const lines = text.split("\n");
+    text = lines.pop() ?? "";
+    yield* lines;
   }
-  const [text = "", complaint = ""] = ended;
-  return { pid, answer: { text, complaint } };
+  return undefined;
 }
 
 /**
@@ -169,60 +222,6 @@ async function untilReused(
     if (info !== undefined && info.identity !== identity) break;
   }
   return "reused";
-}
-
-/**
- * The helper's side: sends the command and writes its errno (0: done), or its answer, to stdout. `identity`
- * is the device's: another one with its id is left alone.
- */
-export async function sendTrapped(
-  control: Control,
-  verb: string,
-  id: number,
-  identity: string,
-): Promise<void> {
-  if (verb === READ_DISK) {
-    writeAll(1, String(readDisk(id)));
-    return;
-  }
-  if (verb !== ASK_PARAMS) {
-    const info = await findDevice(control, id);
-    const isIt = info !== undefined && identityText(info.identity) === identity;
-    const errno = isIt ? await attempt(control, verb as TrappedVerb, id) : ERRNO.ENODEV;
-    writeAll(1, String(errno));
-    return;
-  }
-  const params = await control.run(getParams, id, undefined, { timeoutMs: FOR_EVER_MS });
-  writeAll(1, JSON.stringify(params, bigintsAsTexts));
-}
-
-/** JSON has no bigint. */
-const bigintsAsTexts = (_key: string, value: unknown) =>
-  typeof value === "bigint" ? String(value) : value;
-
-/** Past the page cache: what is in there proves nothing. */
-function readDisk(id: number): number {
-  const fd = open(diskPath(id), O.RDONLY | O.DIRECT | O.CLOEXEC);
-  if (fd < 0) return -fd;
-  using memory = mapMemory(blockBytes(id));
-  const result = pread(fd, memory.address, memory.lengthBytes, 0);
-  close(fd);
-  return Math.max(0, -result);
-}
-
-async function attempt(control: Control, verb: TrappedVerb, id: number): Promise<number> {
-  // The device is unmounted and closed, or this open fails; while it lasts nobody can mount it.
-  const fd = verb === "stop-unused" ? open(diskPath(id), O.RDONLY | O.EXCL | O.CLOEXEC) : -1;
-  if (verb === "stop-unused" && fd < 0 && fd !== -ERRNO.ENOENT) return -fd;
-  try {
-    await control.run(TRAPPED[verb], id, undefined, { timeoutMs: FOR_EVER_MS });
-    return 0;
-  } catch (error) {
-    if (error instanceof KernelError) return error.errno;
-    throw error;
-  } finally {
-    if (fd >= 0) close(fd);
-  }
 }
 
 function stuckError(

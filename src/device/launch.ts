@@ -14,7 +14,7 @@ import { within } from "./deadline.ts";
 import { deviceIds } from "./disk.ts";
 import { findDevice } from "./find-device.ts";
 import { firstRead } from "./first-read.ts";
-import { cleanUpMs, sendByHelper } from "./helper.ts";
+import { cleanUpMs, Helper } from "./helper.ts";
 import { identityText } from "./identity.ts";
 import type { Interrupt } from "./interrupt.ts";
 import { type AddJob, DAEMON_COMMAND, type Job, type RecoverJob, type Report } from "./job.ts";
@@ -272,8 +272,9 @@ async function removeRemains(
     // Where the kernel has chosen the id, its lock died with the daemon.
     using own = lock === undefined ? await store.lockSoon(id, "add", options.timeoutMs) : undefined;
     void own;
-    await sendByHelper("stop", info, options);
-    await sendByHelper("del", info, options);
+    await using helper = new Helper(info, options);
+    await helper.send("stop");
+    await helper.send("del");
     store.remove(id);
     store.events.add("deleted", { id, target: record.target });
   }

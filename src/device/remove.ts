@@ -9,7 +9,7 @@ import { UBLK_F } from "../ffi/ublk.ts";
 import { targets } from "../targets/index.ts";
 import { diskPath } from "./disk.ts";
 import { findDevice } from "./find-device.ts";
-import { sendByHelper } from "./helper.ts";
+import { Helper } from "./helper.ts";
 import { diskHolders } from "./holders.ts";
 import { assertOurs, isOurs } from "./identity.ts";
 import { serverPid } from "./inspect.ts";
@@ -32,13 +32,18 @@ export interface RemoveOptions {
 
 /** Removes the disk; the device stays, DEAD. Throws with exit 5 naming who has it open. */
 export async function stopDisk(info: DevInfo, options: RemoveOptions): Promise<void> {
+  await using helper = new Helper(info, options);
+  await stopBy(helper, info, options);
+}
+
+async function stopBy(helper: Helper, info: DevInfo, options: RemoveOptions): Promise<void> {
   const { control, force } = options;
-  if (force || info.state === "DEAD") return sendByHelper("stop", info, options);
+  if (force || info.state === "DEAD") return helper.send("stop");
   const canTry = (control.features & UBLK_F.SAFE_STOP_DEV) !== 0n;
   // Without TRY_STOP_DEV the kernel cannot be asked for ordinary openers: /proc must tell.
   if (!canTry && diskHolders(info.id).length > 0) throw openError(info.id);
   try {
-    await sendByHelper(canTry ? "try-stop" : "stop-unused", info, options);
+    await helper.send(canTry ? "try-stop" : "stop-unused");
   } catch (error) {
     if (error instanceof KernelError && error.errno === ERRNO.EBUSY) throw openError(info.id);
     throw error;
@@ -103,16 +108,23 @@ async function deleteLocked(id: number, options: DeleteOptions): Promise<number>
   const isOpen = options.force && diskHolders(id).length > 0;
   const mustNotWait = isOpen || options.async === true;
   const pid = serverPid(checked);
-  await stopDisk(checked, options);
-  await deleteStopped(id, options, { mustNotWait });
+  await using helper = new Helper(checked, options);
+  await stopBy(helper, checked, options);
+  await deleteBy(helper, id, options, { mustNotWait });
   return pid;
 }
 
 /** The second half of `del`, for whoever has the lock: the disk is gone, STOP has returned 0. */
-export async function deleteStopped(
+export async function deleteStopped(info: DevInfo, options: RemoveOptions): Promise<void> {
+  await using helper = new Helper(info, options);
+  await deleteBy(helper, info.id, options, { mustNotWait: false });
+}
+
+async function deleteBy(
+  helper: Helper,
   id: number,
   options: RemoveOptions,
-  { mustNotWait = false } = {},
+  { mustNotWait }: { readonly mustNotWait: boolean },
 ): Promise<void> {
   const { control, store } = options;
   const record = loadIfUsable(options, id);
@@ -125,7 +137,7 @@ export async function deleteStopped(
   }
   await standbysEnded(id, store);
   // DEL_DEV would wait until whoever has the disk open closes it, and only then free the id.
-  await sendByHelper(mustNotWait ? "del-async" : "del", info, options);
+  await helper.send(mustNotWait ? "del-async" : "del");
   // The record of an earlier device may speak of what somebody still needs.
   const isRecorded = isOurs(record, info);
   if (isRecorded) await forget(record, options);

@@ -21,7 +21,7 @@ const OTHER = { id: 0, queues: 1, depth: 1, ioBufBytes: 4096, flags: 0n, identit
 
 /** The process that waits in DEL_DEV. */
 function helperPid(): number {
-  const { stdout } = Bun.spawnSync(["pgrep", "-f", "__send del 0"]);
+  const { stdout } = Bun.spawnSync(["pgrep", "-f", "__send commands 0"]);
   return Number(stdout.toString().split("\n")[0]);
 }
 

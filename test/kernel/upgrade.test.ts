@@ -47,39 +47,43 @@ function slowDisk(user: UserFolder, ...words: string[]): Promise<TestDevice> {
   return user.add("./disk.ts", "-n0", "--io-timeout=0", ...words);
 }
 
-/** What went wrong in one upgrade of forty has to be given its chance: docs/recovery.md. */
+/** What went wrong in one upgrade of a hundred has to be given its chance: docs/recovery.md. */
 const UPGRADES = amount({ short: 3, long: 100 });
 
-test("upgrades under I/O: a new server each time, no error, the pause is told", async () => {
-  const folder = mkdtempSync("/tmp/upgrade-");
-  const newer = `${folder}/ublk-bun-newer`;
-  copyFileSync(program, newer);
-  await using device = await TestDevice.add("null", "-n0", "-q2");
-  const since = Date.now();
-  const fio = keepBusy(device);
-  await fio.isUnderWay();
-  for (let round = 1; round <= UPGRADES; round++) {
-    const oldPid = await device.serverPid();
-    const binary = round === 2 ? ["--binary", newer] : [];
-    const upgraded = JSON.parse(await ublkOk("upgrade", "0", "--json", ...binary));
-    expect(upgraded).toEqual({
-      id: 0,
-      oldPid,
-      serverPid: await device.serverPid(),
-      pauseMs: expect.any(Number),
-    });
-    expect(upgraded.serverPid).not.toBe(oldPid);
-    await until(
-      "the old server is gone",
-      async () => (await run(["kill", "-0", `${oldPid}`])).exitCode !== 0,
-    );
-    if (round === 2) expect(isProgramOf(upgraded.serverPid, newer)).toBe(true);
-  }
-  expect((await device.report()).restarts).toBe(UPGRADES);
-  const told = { event: "recovered", pauseFrom: "start" };
-  expect(eventsOf(0, since)).toMatchObject(new Array(UPGRADES).fill(told));
-  await fio.end();
-}, 300_000 + UPGRADES * 10_000);
+test(
+  "upgrades under I/O: a new server each time, no error, the pause is told",
+  async () => {
+    const folder = mkdtempSync("/tmp/upgrade-");
+    const newer = `${folder}/ublk-bun-newer`;
+    copyFileSync(program, newer);
+    await using device = await TestDevice.add("null", "-n0", "-q2");
+    const since = Date.now();
+    const fio = keepBusy(device);
+    await fio.isUnderWay();
+    for (let round = 1; round <= UPGRADES; round++) {
+      const oldPid = await device.serverPid();
+      const binary = round === 2 ? ["--binary", newer] : [];
+      const upgraded = JSON.parse(await ublkOk("upgrade", "0", "--json", ...binary));
+      expect(upgraded).toEqual({
+        id: 0,
+        oldPid,
+        serverPid: await device.serverPid(),
+        pauseMs: expect.any(Number),
+      });
+      expect(upgraded.serverPid).not.toBe(oldPid);
+      await until(
+        "the old server is gone",
+        async () => (await run(["kill", "-0", `${oldPid}`])).exitCode !== 0,
+      );
+      if (round === 2) expect(isProgramOf(upgraded.serverPid, newer)).toBe(true);
+    }
+    expect((await device.report()).restarts).toBe(UPGRADES);
+    const told = { event: "recovered", pauseFrom: "start" };
+    expect(eventsOf(0, since)).toMatchObject(Array.from({ length: UPGRADES }, () => told));
+    await fio.end();
+  },
+  300_000 + UPGRADES * 10_000,
+);
 
 test("a request that does not end: 124, and the old server starts what it had kept", async () => {
   await using device = await TestDevice.add("fault_inject", "-n0", "-d4", "--fault=swallow");

@@ -32,12 +32,11 @@ export default defineCommand({
 export async function helpText(name?: string): Promise<string> {
   if (name === undefined) return overview();
   if (isFilePath(name)) return fileText(name);
-  const visible = subcommands.filter(({ hidden }) => !hidden);
-  const subcommand = visible.find((candidate) => candidate.name === name);
+  const subcommand = subcommands.find((candidate) => candidate.name === name);
   if (!subcommand) {
     const near = closest(
       name,
-      visible.map((known) => known.name),
+      subcommands.map((known) => known.name),
     );
     throw new UsageError(`Unknown command "${name}"`, near ? `did you mean ${near}?` : "see: help");
   }
@@ -92,9 +91,7 @@ function about({ help, required, default: fallback, oneOf }: Param): string {
 }
 
 function overview(): string {
-  const lines = subcommands
-    .filter(({ hidden }) => !hidden)
-    .map(({ name, summary }) => `  ${name.padEnd(NAME_COLUMNS)}${summary}`);
+  const lines = subcommands.map(({ name, summary }) => `  ${name.padEnd(NAME_COLUMNS)}${summary}`);
   return [
     "ublk-bun: Linux userspace block devices that survive their server",
     "",

@@ -9,8 +9,6 @@ export interface Subcommand {
   readonly summary: string;
   /** Options that may stand without a value. */
   readonly bare?: Bare;
-  /** Not for people: how the program calls itself. */
-  readonly hidden?: boolean;
   /** `words` are those after the subcommand: what `add` takes depends on its target. */
   load(words: readonly string[]): Promise<CommandDef>;
 }
@@ -119,29 +117,5 @@ export const subcommands: readonly Subcommand[] = [
     name: "help",
     summary: "explain a command",
     load: async () => command(await import("./help.ts")),
-  },
-  {
-    name: "__check-host",
-    summary: "hold a target under check",
-    hidden: true,
-    load: async () => command(await import("./check-host.ts")),
-  },
-  {
-    name: "__daemon",
-    summary: "serve one device",
-    hidden: true,
-    load: async () => command(await import("./daemon.ts")),
-  },
-  {
-    name: "__io-timeout",
-    summary: "let an old kernel notice a server's death soon",
-    hidden: true,
-    load: async () => command(await import("./io-timeout.ts")),
-  },
-  {
-    name: "__send",
-    summary: "send a command that cannot be cancelled",
-    hidden: true,
-    load: async () => command(await import("./send.ts")),
   },
 ];

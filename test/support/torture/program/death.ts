@@ -4,8 +4,8 @@ import { readFileSync, rmSync } from "node:fs";
 
 import type { Command } from "../../../../src/control/command.ts";
 import { Control } from "../../../../src/control/control.ts";
-import { SEND_COMMAND } from "../../../../src/device/helper.ts";
 import { DAEMON_COMMAND } from "../../../../src/device/job.ts";
+import { SEND_COMMAND } from "../../../../src/device/sender.ts";
 import { Store } from "../../../../src/device/store.ts";
 import { Successor } from "../../../../src/device/successor.ts";
 import { Workers } from "../../../../src/device/workers.ts";

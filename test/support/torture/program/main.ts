@@ -10,5 +10,8 @@ import { rotating } from "./rotating.ts";
 (targets as unknown[]).push(...liars, rotating, fenced);
 const words = process.argv.slice(2);
 dieWhenAsked(words[0] ?? "");
-const { runToExitCode } = await import("../../../../src/cli/run.ts");
+const isHidden = words[0]?.startsWith("__");
+const { runToExitCode } = await (isHidden
+  ? import("../../../../src/cli/hidden.ts")
+  : import("../../../../src/cli/run.ts"));
 process.exit(await runToExitCode(words));

@@ -1,0 +1,46 @@
+// How the program calls itself: without what understands the words of a person, which would cost a server
+// a sixth of its start.
+
+import type { HostJob } from "../check/protocol.ts";
+import type { Job } from "../device/job.ts";
+import { UsageError } from "../errors.ts";
+import { exitCodeOf } from "./outcome.ts";
+
+type Words = readonly string[];
+
+const hidden: Readonly<Record<string, (words: Words) => Promise<void>>> = {
+  /** Serves one device; started by add and recover. */
+  __daemon: async ([job = ""]) => {
+    const { runDaemon } = await import("../device/daemon.ts");
+    process.exitCode = await runDaemon(JSON.parse(job) as Job);
+  },
+
+  /** Sends what may hold its process in the kernel for ever. */
+  __send: async (words) => {
+    const { runHelper } = await import("../device/sender.ts");
+    await runHelper(words);
+  },
+
+  /** Gives a disk a short io_timeout. */
+  "__io-timeout": async ([id]) => {
+    const { setIoTimeout } = await import("../device/old-kernel.ts");
+    setIoTimeout(Number(id));
+  },
+
+  /** Holds a target under check. */
+  "__check-host": async ([job = ""]) => {
+    const { hostTarget } = await import("../check/host.ts");
+    // What a target does to a process it does to this one, and whoever checks it tells.
+    process.exit = process.exit.bind(process);
+    await hostTarget(JSON.parse(job) as HostJob);
+  },
+};
+
+/** `words` are those after the program's name; the exit code. */
+export function runToExitCode([name = "", ...words]: Words): Promise<number> {
+  return exitCodeOf(async () => {
+    const run = hidden[name];
+    if (run === undefined) throw new UsageError(`Unknown command "${name}"`, "see: ublk-bun help");
+    await run(words);
+  });
+}
