@@ -119,7 +119,7 @@ test("bun:ffi is imported in src/ffi alone, consola in src/log.ts alone", () => 
 
 test("only src/cli writes to stdout", () => {
   // The helper's stdout is a pipe to its parent; main answers --version before all else is loaded.
-  const exceptions = ["src/device/helper.ts", "src/main.ts"];
+  const exceptions = ["src/device/sender.ts", "src/main.ts"];
   const wrong = files.filter(
     (file) =>
       /process\.stdout|writeAll\((1|output)|console\./.test(source(file)) &&
