@@ -89,8 +89,14 @@ function testFiles(forKernel: boolean): string[] {
   return files.filter((file) => file.includes("test/kernel/") === forKernel).toSorted();
 }
 
+/** In two processes, as there are CPUs. */
 async function unit(): Promise<Count> {
   const files = testFiles(false);
+  const halves = [0, 1].map((rest) => files.filter((_, n) => n % 2 === rest));
+  return sum(await Promise.all(halves.map((half, n) => unitTests(half, `unit ${n + 1}`))));
+}
+
+async function unitTests(files: readonly string[], label: string): Promise<Count> {
   if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
   const child = Bun.spawn(
     ["timeout", "-s", "KILL", String(UNIT_SECONDS_MAX), bun, "test", ...files],
@@ -101,7 +107,7 @@ async function unit(): Promise<Count> {
     new Response(child.stderr).text(),
   ]);
   console.log(`${output}${errors}`.trim());
-  failed.set("unit", failures(errors));
+  failed.set(label, failures(errors));
   return count(errors, await child.exited);
 }
 
