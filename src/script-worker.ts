@@ -218,7 +218,7 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
   await pump.run();
   await closeDisk();
   progress.idle(lanes.reduce((sum, { queue }) => sum + queue.served, 0));
-  if (lanes.every(({ queue }) => queue.isTakenBack)) leave();
+  if (!lanes.some(({ queue }) => queue.isLetGo)) leave();
   report({ kind: "gone" });
 }
 

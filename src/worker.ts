@@ -125,7 +125,7 @@ function serve(ready: Prepared, { charFd, affinity }: Prime): void {
   report({ kind: "primed" });
   pump(ring, queue, progress, onDrained);
   progress.idle(queue.served);
-  if (queue.isTakenBack) leave();
+  if (!queue.isLetGo) leave();
   report({ kind: "gone" });
 }
 

@@ -39,7 +39,7 @@ const hidden: Readonly<Record<string, (words: Words) => Promise<void>>> = {
 /** `words` are those after the program's name; the exit code. */
 export function runToExitCode([name = "", ...words]: Words): Promise<number> {
   return exitCodeOf(async () => {
-    const run = hidden[name];
+    const run = Object.hasOwn(hidden, name) ? hidden[name] : undefined;
     if (run === undefined) throw new UsageError(`Unknown command "${name}"`, "see: ublk-bun help");
     await run(words);
   });

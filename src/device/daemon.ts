@@ -8,11 +8,12 @@ import { writeFileSync, writeSync } from "node:fs";
 import { getDevInfo } from "../control/commands/index.ts";
 import { Control } from "../control/control.ts";
 import { EXIT, messageOf, stackOf, UblkError } from "../errors.ts";
-import { _exit, close, F, fcntl } from "../ffi/libc.ts";
+import { _exit, alarm, close, F, fcntl } from "../ffi/libc.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { log, logAsDaemon } from "../log.ts";
 import { assertStillDue } from "./attach.ts";
 import { isOwnCode } from "./code.ts";
+import { within } from "./deadline.ts";
 import { Device } from "./device.ts";
 import { diskPath, inFlight } from "./disk.ts";
 import { findDevice } from "./find-device.ts";
@@ -32,6 +33,8 @@ import { trimMemory } from "./trim.ts";
 const SECOND_SIGNAL_MS = 10_000;
 /** How long requests that the target has begun may take when we let go. */
 const LET_GO_MS_MAX = 5000;
+/** How long a target may take to close when somebody waits for its device. */
+const CLOSE_SECONDS_MAX = 5;
 /** A drained server that hears no more goes on serving after this time. */
 const HOLD_MS_MAX = 5000;
 /** By then the start is over. */
@@ -101,11 +104,25 @@ class Daemon {
     listen(this.#store.socketPath(device.id), this.#earOf(device));
     if (this.#job.ownNamespace) void watchOwnMounts(control, device.id);
     setTimeout(trimMemory, TRIM_AFTER_MS).unref();
-    await device.served();
+    await device.served;
+    if (this.#lettingGo) return await this.#leave(device);
+    await device.close({ isLetGo: false });
     // Awaited here: it needs the control device, which this function closes.
-    const exitCode = await this.#end(control, device);
-    // At once: what we have let go of is free when this process has ended.
-    return this.#lettingGo ? _exit(exitCode) : exitCode;
+    return await this.#end(control, device);
+  }
+
+  /** What we have let go of is free when this process has ended: nothing may keep it. */
+  async #leave(device: Device): Promise<never> {
+    // Also where a target's `close` returns to no timer of ours.
+    alarm(CLOSE_SECONDS_MAX + 1);
+    try {
+      const closed = await within(CLOSE_SECONDS_MAX * 1000, device.close({ isLetGo: true }));
+      if (closed === "late") log.warn(`the target has not closed after ${CLOSE_SECONDS_MAX} s`);
+    } catch (error) {
+      log.error(error);
+    }
+    log.info(`${diskPath(device.id)} is ${this.#succeeded ? "handed over" : "let go of"}`);
+    return _exit(EXIT.ok);
   }
 
   async #openControl(liburing: string): Promise<Control> {
@@ -318,7 +335,7 @@ class Daemon {
 
   /** The Workers are done: what has become of the device? */
   async #end(control: Control, device: Device): Promise<number> {
-    if (this.#removing && !this.#lettingGo) {
+    if (this.#removing) {
       try {
         await this.#delete(control, device.record);
         return EXIT.ok;
@@ -327,15 +344,10 @@ class Daemon {
         return EXIT.failed;
       }
     }
-    if (this.#succeeded) {
-      log.info(`${diskPath(device.id)} is handed over`);
-      return EXIT.ok;
-    }
     try {
       const { state } = await control.run(getDevInfo, device.id, undefined);
       const path = diskPath(device.id);
       if (state === "DEAD") log.info(`${path} has left us: DEAD`);
-      else if (this.#lettingGo) log.info(`${path} is let go of`);
       else log.info(`${path} was quiesced (${state}): its I/O waits for recover`);
     } catch {
       log.info(`${diskPath(device.id)} has been deleted`);

@@ -195,13 +195,14 @@ export class Device {
     this.releaseClaim();
   }
 
-  /**
-   * Resolves when the device has left us. Everything is closed then; only what we have let go of stays
-   * with us for as long as the process does.
-   */
-  async served(): Promise<void> {
-    await this.#workers.gone;
-    close(this.#charFd);
+  /** Resolves when the device has left us, by a stop or because we let go. */
+  get served(): Promise<void> {
+    return this.#workers.gone;
+  }
+
+  /** When it has left us. What we have let go of stays ours until the process ends, the target apart. */
+  async close({ isLetGo }: { readonly isLetGo: boolean }): Promise<void> {
+    if (!isLetGo) close(this.#charFd);
     this.#charFd = -1;
     await this.#backing?.[Symbol.asyncDispose]();
   }

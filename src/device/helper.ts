@@ -62,14 +62,10 @@ export class Helper implements AsyncDisposable {
     const { control, timeoutMs, liburing } = this.#options;
     // Once the kernel has begun to take the disk down, sysfs may not tell any more.
     const requestsBefore = inFlight(id);
+    const words = [SEND, id, liburing, identityText(identity)];
+    const helper = (this.#process ??= new HelperProcess(words));
     const over = new AbortController();
     const reused = verb === "del" ? [untilReused(control, this.#device, over.signal)] : [];
-    const helper = (this.#process ??= new HelperProcess([
-      SEND,
-      id,
-      liburing,
-      identityText(identity),
-    ]));
     const asked = helper.ask(timeoutMs, verb, ...reused);
     const answer = await asked.finally(() => over.abort());
     if (answer === "reused") return helper.kill();
@@ -89,16 +85,6 @@ export class Helper implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#process?.end();
   }
-}
-
-/** As `Helper.send`, for one command. */
-export async function sendByHelper(
-  verb: TrappedVerb,
-  device: Which,
-  options: SendOptions,
-): Promise<void> {
-  await using helper = new Helper(device, options);
-  await helper.send(verb);
 }
 
 /** GET_PARAMS by a helper process: UblkError when it has no answer in time, or none at all. */
@@ -169,8 +155,11 @@ class HelperProcess {
   ): Promise<string> {
     if (line !== undefined) {
       this.#child.stdin.write(`${line}\n`);
-      // One that has died says so by its end.
-      await Promise.resolve(this.#child.stdin.flush()).catch(() => {});
+      try {
+        await this.#child.stdin.flush();
+      } catch {
+        // One that has died says so by its end.
+      }
     }
     const next = this.#lines.next().then(({ value, done }) => (done ? "" : value));
     const answer = await within(timeoutMs, Promise.race([next, ...enough]));
@@ -180,7 +169,8 @@ class HelperProcess {
 
   /** What it has said before it died. */
   async complaint(): Promise<string> {
-    return (await new Response(this.#child.stderr).text()).trim();
+    const words = await within(END_MS_MAX, new Response(this.#child.stderr).text());
+    return words.trim();
   }
 
   /** Lets it end; resolves when it has, or when it is stuck. */

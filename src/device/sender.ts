@@ -47,6 +47,8 @@ export async function runHelper(words: readonly string[]): Promise<void> {
     return answer(JSON.stringify(params, bigintsAsTexts));
   }
   for await (const verb of console) {
+    // The runtime ends its lines with one that nobody has written.
+    if (!Object.hasOwn(TRAPPED, verb)) break;
     // Another device with its id is left alone.
     const info = await findDevice(control, id);
     const isIt = info !== undefined && identityText(info.identity) === identity;

@@ -8,7 +8,7 @@ import { log, logAsDaemon } from "../log.ts";
 import { isOwnCode } from "./code.ts";
 import { within } from "./deadline.ts";
 import { EventReader, EVENTS_FILE } from "./events.ts";
-import { sendByHelper, type SendOptions } from "./helper.ts";
+import { Helper, type SendOptions } from "./helper.ts";
 import { deviceOf } from "./identity.ts";
 import { type GiveUp, Keeper, type KeeperOptions } from "./keeper.ts";
 import { notifyManager } from "./notify.ts";
@@ -229,7 +229,8 @@ async function failIo(
   if (isResting(store, standing.record)) return;
   // All I/O fails there already, and the disk can still be recovered.
   if (how === "fail" && standing.state === "FAIL_IO") return;
-  await sendByHelper("stop", deviceOf(standing.record), options);
+  await using helper = new Helper(deviceOf(standing.record), options);
+  await helper.send("stop");
   store.events.add("stopped", { id, target: standing.record.target });
   log.info(`device ${id} is stopped: its waiting I/O has failed`);
 }

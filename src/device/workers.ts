@@ -75,7 +75,7 @@ export class Workers {
   #primed = false;
   #live = false;
   readonly #allGone = Promise.withResolvers<void>();
-  /** Resolves when no Worker holds anything of the device any more. */
+  /** Resolves when no Worker has anything left to do; what it was told to leave stays the process's. */
   readonly gone: Promise<void> = this.#allGone.promise;
 
   constructor({ control, queues, stallTimeoutMs, ...hearers }: WorkersOptions) {

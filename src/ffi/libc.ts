@@ -43,6 +43,7 @@ const C = load({
   // dirfd, pathname, flags, mask, statxbuf
   statx: { args: ["i32", "ptr", "i32", "u32", "ptr"], returns: "i32" },
   syscall: { args: ["i32", "i32", "u32"], returns: "i32" }, // number, arg1, arg2
+  alarm: { args: ["u32"], returns: "u32" }, // seconds
   _exit: { args: ["i32"], returns: "void" }, // status
 } as const);
 
@@ -263,6 +264,11 @@ export function fallocate(fd: number, mode: number, offset: number, lengthBytes:
 /** statx(2) of an open file: fills `into`, a struct statx (block.ts). */
 export function statxOf(fd: number, mask: number, into: Uint8Array): number {
   return checked(C.statx(fd, cString(""), AT_EMPTY_PATH, mask, into));
+}
+
+/** alarm(2): SIGALRM, which ends the process, after so many seconds; 0: not any more. */
+export function alarm(seconds: number): void {
+  C.alarm(seconds);
 }
 
 /** gettid(2): the calling thread's number. */

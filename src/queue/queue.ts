@@ -154,9 +154,9 @@ export class Queue implements QueueContext {
     this.ending = true;
   }
 
-  /** True when the kernel takes its tags back, or has. */
-  get isTakenBack(): boolean {
-    return this.ending;
+  /** True when it was told to leave. */
+  get isLetGo(): boolean {
+    return this.leaving;
   }
 
   /** True when nothing is left to do: the kernel has taken its tags back, or we are letting go. */

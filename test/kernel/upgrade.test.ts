@@ -105,6 +105,32 @@ test("a request that does not end: 124, and the old server starts what it had ke
   await device[Symbol.asyncDispose]();
 });
 
+test("a target that does not close keeps its disk from nobody", async () => {
+  using user = new UserFolder();
+  for (const close of ["() => new Promise(() => {})", "() => { for (;;); }"]) {
+    user.write(
+      "ring.ts",
+      `import { defineRingTarget } from "ublk-bun";
+export default defineRingTarget({
+  data: "none",
+  open: () => ({ sizeBytes: 1 << 20, close: ${close} }),
+  serve: ({ queue }) => ({
+    start: (tag) => queue.complete(tag, queue.lengthBytes(tag)),
+    finish: () => {},
+  }),
+});
+`,
+    );
+    await using device = await user.add("./ring.ts", "-n0");
+    const oldPid = await device.serverPid();
+    await ublkOk("upgrade", "0");
+    expect(await device.serverPid()).not.toBe(oldPid);
+    await readBlock(device.path);
+    // It would not end by itself after a `del`.
+    killNow(0);
+  }
+});
+
 test("a file that is no program is told in a line, and changes nothing", async () => {
   using user = new UserFolder();
   const text = user.write("text", "no program\n");
