@@ -24,6 +24,8 @@ import { noticeDeathSoon } from "./old-kernel.ts";
 import { CLEAN_ENV, DAEMON_ARGV0, selfCommand } from "./self.ts";
 import type { DeviceLock, Store } from "./store.ts";
 
+const ENDING_MS_MAX = 5000;
+
 type JobToLaunch =
   | Omit<AddJob, "log" | "locked" | "ownNamespace">
   | Omit<RecoverJob, "log" | "locked" | "ownNamespace">;
@@ -78,7 +80,7 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
         return { id: report.id, exited: daemon.process.exited };
       }
     }
-    await daemon.process.exited;
+    await ending(daemon.process);
     if (job.verb === "add") await removeRemains(options, job);
     if (interrupt.signal !== undefined) throw interrupt.error;
     throw failure(report, job, daemon);
@@ -86,6 +88,13 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
     if (!foreground) interrupt.forget();
     if (job.verb === "add") rmSync(logFile, { force: true });
   }
+}
+
+/** Whoever has said that it does not serve ends at once; one that is stuck in the kernel never does. */
+export async function ending(daemon: Bun.Subprocess): Promise<void> {
+  if ((await within(ENDING_MS_MAX, daemon.exited)) !== "late") return;
+  daemon.kill("SIGKILL");
+  await within(ENDING_MS_MAX, daemon.exited);
 }
 
 /** Every step of a start has a deadline of its own: this one is for a daemon that cannot even fail. */
@@ -124,7 +133,7 @@ async function isReadable(
   } catch (error) {
     if (job.verb === "add") {
       daemon.kill("SIGKILL");
-      await daemon.exited;
+      await ending(daemon);
       await removeRemains(options, job);
     }
     throw error;

@@ -4,7 +4,7 @@
 import { EXIT, UblkError } from "../errors.ts";
 import { within } from "./deadline.ts";
 import type { RecoverJob } from "./job.ts";
-import { type Daemon, failure, ownNamespaceFor, spawnDaemon } from "./launch.ts";
+import { type Daemon, ending, failure, ownNamespaceFor, spawnDaemon } from "./launch.ts";
 import type { DeviceLock, DeviceRecord, Store } from "./store.ts";
 
 export interface SuccessorOptions {
@@ -78,7 +78,7 @@ export class Successor {
         hint: "it was ended, nothing was changed; a target that is slow needs a longer --timeout",
       });
     }
-    await daemon.process.exited;
+    await ending(daemon.process);
     throw successor.#failure(report);
   }
 
@@ -105,7 +105,7 @@ export class Successor {
       this.#daemon[Symbol.dispose]();
       return;
     }
-    await this.#daemon.process.exited;
+    await ending(this.#daemon.process);
     throw this.#failure(report);
   }
 

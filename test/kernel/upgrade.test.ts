@@ -161,6 +161,23 @@ test("a new program that fails before its moment changes nothing", async () => {
   await readBlock(device.path);
 });
 
+test("a new program that says no and does not end is ended", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  const pid = await device.serverPid();
+  const folder = mkdtempSync("/tmp/upgrade-");
+  writeFileSync(
+    `${folder}/new`,
+    `#!/bin/sh\necho $$ > ${folder}/pid\n` +
+      `echo '{"kind":"error","message":"no luck","exitCode":6}' >&3\nexec sleep 1000\n`,
+  );
+  chmodSync(`${folder}/new`, 0o755);
+  const { exitCode, stderr } = await ublk("upgrade", "0", "--binary", `${folder}/new`);
+  expect(stderr).toContain("no luck");
+  expect(exitCode).toBe(6);
+  expect(existsSync(`/proc/${readFileSync(`${folder}/pid`, "utf8").trim()}`)).toBe(false);
+  expect(await device.serverPid()).toBe(pid);
+});
+
 test("a new program that dies at its moment: the old one serves again, no I/O is lost", async () => {
   await using device = await TestDevice.add("null", "-n0", "-q2");
   const oldPid = await device.serverPid();
