@@ -113,7 +113,7 @@ test("a target that does not close keeps its disk from nobody", async () => {
       `import { defineRingTarget } from "ublk-bun";
 export default defineRingTarget({
   data: "none",
-  open: () => ({ sizeBytes: 1 << 20, close: ${close} }),
+  open: () => ({ sizeBytes: 1 << 20, fds: [], close: ${close} }),
   serve: ({ queue }) => ({
     start: (tag) => queue.complete(tag, queue.lengthBytes(tag)),
     finish: () => {},
