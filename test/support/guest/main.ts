@@ -45,7 +45,7 @@ const FLAGS = new Set(
 ).add("-h");
 
 const words = splitWords(process.argv.slice(2));
-const { values } = parseArgs({ args: words.options, options: OPTIONS });
+const values = parsed(words.options);
 const kernel = KERNELS.find((name) => name === values.kernel);
 if (values.help || kernel === undefined || words.command.length === 0) {
   process.stderr.write(USAGE);
@@ -87,6 +87,15 @@ function warn(line: string): void {
 function shellText(command: readonly string[]): string {
   const [only] = command;
   return command.length === 1 && only !== undefined ? only : command.map(quote).join(" ");
+}
+
+function parsed(options: string[]) {
+  try {
+    return parseArgs({ args: options, options: OPTIONS }).values;
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`);
+    process.exit(2);
+  }
 }
 
 function positive(text: string): number {
