@@ -239,6 +239,7 @@ declare module "ublk-bun" {
     readonly fua?: boolean;
     readonly maxDiscardBytes?: number;
     readonly maxWriteZeroesBytes?: number;
+    /** Called when the disk is gone, or goes to another server, which waits for it: 10 s at most. */
     close?(): MaybePromise<void>;
   }
 

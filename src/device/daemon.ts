@@ -34,7 +34,7 @@ const SECOND_SIGNAL_MS = 10_000;
 /** How long requests that the target has begun may take when we let go. */
 const LET_GO_MS_MAX = 5000;
 /** How long a target may take to close when somebody waits for its device. */
-const CLOSE_SECONDS_MAX = 5;
+const CLOSE_SECONDS_MAX = 10;
 /** A drained server that hears no more goes on serving after this time. */
 const HOLD_MS_MAX = 5000;
 /** By then the start is over. */
