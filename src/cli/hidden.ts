@@ -1,5 +1,5 @@
 // How the program calls itself: without what understands the words of a person, which would cost a server
-// a sixth of its start.
+// a tenth of its start.
 
 import type { HostJob } from "../check/protocol.ts";
 import type { Job } from "../device/job.ts";
