@@ -35,11 +35,16 @@ export interface Layout<F extends Fields> {
 
 /** Declares a struct: `layout(16, { tag: ["u16", 2], addr: ["u64", 8] })`. */
 export function layout<const F extends Fields>(sizeBytes: number, fields: F): Layout<F> {
-  const at = Object.fromEntries(Object.entries(fields).map(([name, [, offset]]) => [name, offset]));
+  let at: Layout<F>["at"] | undefined;
   return {
     sizeBytes,
     fields,
-    at: at as Layout<F>["at"],
+    // Made when it is first asked for: of most structs nobody does, and a thread's start would pay for all.
+    get at() {
+      return (at ??= Object.fromEntries(
+        Object.entries(fields).map(([name, [, offset]]) => [name, offset]),
+      ) as Layout<F>["at"]);
+    },
     write(view, values, baseBytes = 0) {
       for (const [name, value] of Object.entries(values as Values)) {
         const field = fields[name];

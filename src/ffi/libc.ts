@@ -14,7 +14,9 @@ const C = load({
   // An offset is a "ptr": a number below 2^53 costs nothing that way, a BigInt 20 ns.
   pread: { args: ["i32", "ptr", "u32", "ptr"], returns: "i32" }, // fd, buf, count, offset
   pwrite: { args: ["i32", "ptr", "u32", "ptr"], returns: "i32" }, // fd, buf, count, offset
+  read: { args: ["i32", "ptr", "u32"], returns: FFIType.i64_fast }, // fd, buf, count
   write: { args: ["i32", "ptr", "u32"], returns: FFIType.i64_fast }, // fd, buf, count
+  lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast }, // fd, offset, whence
   dup2: { args: ["i32", "i32"], returns: "i32" }, // oldfd, newfd
   pipe2: { args: ["ptr", "i32"], returns: "i32" }, // pipefd, flags
   fcntl: { args: ["i32", "i32", "i32"], returns: "i32" }, // fd, cmd, arg
@@ -24,6 +26,7 @@ const C = load({
   socket: { args: ["i32", "i32", "i32"], returns: "i32" }, // domain, type, protocol
   // sockfd, buf, len, flags, dest_addr, addrlen
   sendto: { args: ["i32", "ptr", "u32", "i32", "ptr", "u32"], returns: FFIType.i64_fast },
+  connect: { args: ["i32", "ptr", "u32"], returns: "i32" }, // sockfd, addr, addrlen
   memfd_create: { args: ["ptr", "u32"], returns: "i32" }, // name, flags
   // addr, length, prot, flags, fd, offset
   mmap: { args: ["ptr", "ptr", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
@@ -68,6 +71,7 @@ export const O = {
   RDWR: 2,
   CREAT: 0o100,
   EXCL: 0o200,
+  APPEND: 0o2000,
   NONBLOCK: 0o4000,
   NOFOLLOW: process.arch === "arm64" ? 0o100000 : 0o400000,
   CLOEXEC: 0o2000000,
@@ -78,6 +82,8 @@ export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20, NORESERVE: 0x4000 }
 export const MADV = { DONTNEED: 4 } as const;
 export const MFD = { CLOEXEC: 1, EXEC: 0x10 } as const;
 export const EFD = { SEMAPHORE: 1, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+/** For access(2). */
+export const OK = { X: 1, W: 2 } as const;
 export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
 export const F = {
   GETFD: 1,
@@ -102,12 +108,13 @@ export const RLIMIT = { NOFILE: 7 } as const;
 /** The descriptor is of one thread, not of its process (Linux 6.9). */
 export const PIDFD_THREAD = 0o200;
 export const AF = { UNIX: 1 } as const;
-export const SOCK = { DGRAM: 2, CLOEXEC: 0o2000000 } as const;
+export const SOCK = { STREAM: 1, DGRAM: 2, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
 export const MSG = { DONTWAIT: 0x40, NOSIGNAL: 0x4000 } as const;
 const PIDFD_GET_INFO = 0xc040ff0b;
 const PIDFD_INFO_EXIT = 1 << 3;
 const AT_EMPTY_PATH = 0x1000;
 const ESRCH = 3;
+const SEEK_END = 2;
 const SYS_pidfd_open = 434;
 const SYS_exit = process.arch === "arm64" ? 93 : 60;
 
@@ -134,6 +141,16 @@ export function open(path: string, flags: number, mode = 0): number {
 /** close(2). */
 export function close(fd: number): number {
   return checked(C.close(fd));
+}
+
+/** read(2): how many bytes were read; 0 at the end. */
+export function read(fd: number, into: Uint8Array): number {
+  return checked(Number(C.read(fd, into, into.byteLength)));
+}
+
+/** lseek(2) to the end: the file's size. */
+export function seekEnd(fd: number): number {
+  return checked(Number(C.lseek(fd, 0, SEEK_END)));
 }
 
 /** write(2): how many bytes went out, possibly fewer. */
@@ -184,6 +201,11 @@ export function eventfd(initialValue: number, flags: number): number {
 /** socket(2): a descriptor. */
 export function socket(domain: number, type: number): number {
   return checked(C.socket(domain, type, 0));
+}
+
+/** connect(2); `address` is a struct sockaddr of the socket's domain. */
+export function connect(fd: number, to: Uint8Array): number {
+  return checked(C.connect(fd, to, to.byteLength));
 }
 
 /** sendto(2): how many bytes went out; `address` is a struct sockaddr of the socket's domain. */
@@ -244,6 +266,11 @@ export function setns(fd: number, type: number): number {
 /** prctl(2) with up to two integer arguments; the others are 0, as most options demand. */
 export function prctl(option: number, second = 0, third = 0): number {
   return checked(C.prctl(option, address(second), address(third), address(0), address(0)));
+}
+
+/** What the calling thread is called in ps and top; the kernel keeps 15 characters. */
+export function nameThread(name: string): void {
+  C.prctl(PR.SET_NAME, cString(name), address(0), address(0), address(0));
 }
 
 /** getrlimit(2): the soft and the hard limit go into `limits`, which has two elements. */

@@ -29,6 +29,11 @@ export type OnCompletion = (
 
 /** How often a full submission queue is offered again to a kernel short of memory. */
 const SUBMIT_TRIES = 1000;
+/** Places in the ring's page, in words. */
+const ENTER_RING_FD = (PAGE.ring + io_uring.at.enter_ring_fd) >> 2;
+const TV_SEC = (PAGE.timespec + __kernel_timespec.at.tv_sec) >> 2;
+const TV_NSEC = (PAGE.timespec + __kernel_timespec.at.tv_nsec) >> 2;
+const TS = (PAGE.arg + io_uring_getevents_arg.at.ts) >> 2;
 
 export class Ring implements Disposable {
   /** The ring's descriptor, for MSG_RING and poll(2). */
@@ -171,7 +176,7 @@ export class Ring implements Disposable {
     const result = this.liburing.io_uring_register_ring_fd(this.handle);
     // It counts the descriptors it registered.
     check("register the ring's descriptor", result === 1 ? 0 : result);
-    this.enterFd = this.pageWords[(PAGE.ring + io_uring.at.enter_ring_fd) >> 2]!;
+    this.enterFd = this.pageWords[ENTER_RING_FD]!;
     this.enterFlags = IORING_ENTER.REGISTERED_RING;
   }
 
@@ -271,14 +276,12 @@ export class Ring implements Disposable {
     this.timedNs = timeoutNs;
     const words = this.pageWords;
     const seconds = Math.floor(timeoutNs / 1e9);
-    const at = (PAGE.timespec + __kernel_timespec.at.tv_sec) >> 2;
-    words[at] = seconds | 0;
-    words[at + 1] = 0;
-    words[(PAGE.timespec + __kernel_timespec.at.tv_nsec) >> 2] = timeoutNs - seconds * 1e9;
+    words[TV_SEC] = seconds | 0;
+    words[TV_SEC + 1] = 0;
+    words[TV_NSEC] = timeoutNs - seconds * 1e9;
     const timespec = this.page.address + PAGE.timespec;
-    const ts = (PAGE.arg + io_uring_getevents_arg.at.ts) >> 2;
-    words[ts] = timespec | 0;
-    words[ts + 1] = (timespec / 4294967296) | 0;
+    words[TS] = timespec | 0;
+    words[TS + 1] = (timespec / 4294967296) | 0;
   }
 
   /** What sqe() does when the queue is full, or entries have a second half. */
