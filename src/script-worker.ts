@@ -1,12 +1,9 @@
 // Entry of a thread that serves a disk of functions, which may return promises, a target's file or a
 // target with filters: one queue or several, on one ring. As in worker.ts nothing may fail quietly.
 
-import { writeFileSync } from "node:fs";
-import { receiveMessageOnPort } from "node:worker_threads";
-
 import { KernelError, messageOf, placeOf, stackOf, UblkError } from "./errors.ts";
 import { errnoName } from "./ffi/errno.ts";
-import { _exit, gettid, sched_setaffinity } from "./ffi/libc.ts";
+import { _exit, gettid, nameThread, sched_setaffinity } from "./ffi/libc.ts";
 import { loadLiburing } from "./ffi/liburing.ts";
 import { IORING_SETUP } from "./ffi/uring.ts";
 import { liftTarget, openFilters } from "./filters/open.ts";
@@ -22,10 +19,10 @@ import { Progress } from "./queue/progress.ts";
 import type {
   FromWorker,
   OpenDisk,
+  Order,
   Prepare,
   Prime,
   ToScriptWorker,
-  ToServingWorker,
 } from "./queue/protocol.ts";
 import { assertNotRefused, Queue } from "./queue/queue.ts";
 import type { TagMemory } from "./queue/tag-memory.ts";
@@ -68,7 +65,6 @@ interface Prepared {
   /** One a queue. */
   readonly memories: readonly TagMemory[];
   readonly flushes: FlushGroup;
-  readonly port: MessagePort;
 }
 
 interface Lane {
@@ -131,8 +127,8 @@ function guard(target: string, progress: Progress): void {
   };
 }
 
-function prepare(job: Prepare, port: MessagePort): Prepared {
-  writeFileSync(`/proc/self/task/${gettid()}/comm`, `ublk${job.deviceId}q${job.queueId}`);
+function prepare(job: Prepare): Prepared {
+  nameThread(`ublk${job.deviceId}q${job.queueId}`);
   if (stray !== undefined) throw stray;
   const { depth, ioBufBytes: bytesPerTag, mode } = job;
   const entries = job.queueIds.length * depth * (1 + MORE_SQES);
@@ -155,32 +151,37 @@ function prepare(job: Prepare, port: MessagePort): Prepared {
     members: perQueue ? job.queues : 1,
     flush: () => flushInstance(disk),
   });
-  return { job, ring, memories, flushes, port };
+  return { job, ring, memories, flushes };
 }
 
 /** Fetches every tag of its queues and serves until they are over. */
 async function serve({ charFd, affinity }: Prime): Promise<void> {
-  const { job, ring, port } = prepared!;
+  const { job, ring } = prepared!;
   const { progress } = opened!;
   ring.setFile(CHAR_FILE, charFd);
   if (affinity.length > 0 && job.queueIds.length === 1) sched_setaffinity(0, affinity);
   const failures = new FailureLog((text) => report({ kind: "log", text }));
-  const onWake = () => obey(port);
-  lanes = job.queueIds.map((_, lane) => openLane(lane, { charFd, failures, onWake }));
+  let owesDrained = false;
+  let orders = 0;
+  const onOrder = (order: Order) => {
+    owesDrained = order === "drain";
+    orders++;
+    if (order === "refuse") refuse();
+    else for (const { queue } of lanes) queue[order]();
+  };
+  lanes = job.queueIds.map((_, lane) => openLane(lane, { charFd, failures, onOrder }));
   const leave = () => {
     pump?.[Symbol.dispose]();
     ring[Symbol.dispose]();
     for (const { descriptors } of lanes) descriptors[Symbol.dispose]();
     // The buffers go with the process: the target's timers and promises go on.
   };
-  let owesDrained = false;
-  let orders = 0;
   /** What was answered must be where a successor finds it, before anybody counts on that. */
   const tellDrained = async () => {
-    const order = orders;
+    const heard = orders;
     const unflushed = await flushedOrWhyNot();
     // An order may have come meanwhile: nobody waits for this any more.
-    if (order !== orders) return;
+    if (heard !== orders) return;
     report({ kind: "drained", ...(unflushed !== undefined && { unflushed }) });
   };
   pump = new AsyncPump({
@@ -195,17 +196,6 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
       void tellDrained();
     },
   });
-  const obey = (from: MessagePort) => {
-    for (;;) {
-      const received = receiveMessageOnPort(from as never);
-      if (received === undefined) return;
-      const { kind } = (received as { message: ToServingWorker }).message;
-      owesDrained = kind === "drain";
-      orders++;
-      if (kind === "refuse") refuse();
-      else for (const { queue } of lanes) queue[kind]();
-    }
-  };
   try {
     if (stray !== undefined) throw stray;
     for (const { queue, handler } of lanes) queue.prime(handler);
@@ -215,6 +205,7 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
     return report({ kind: "failed", ...describe(error) });
   }
   report({ kind: "primed" });
+  Bun.unsafe.setJITPolicy(1);
   await pump.run();
   await closeDisk();
   progress.idle(lanes.reduce((sum, { queue }) => sum + queue.served, 0));
@@ -225,10 +216,10 @@ async function serve({ charFd, affinity }: Prime): Promise<void> {
 interface LaneOptions {
   readonly charFd: number;
   readonly failures: FailureLog;
-  readonly onWake: () => void;
+  readonly onOrder: (order: Order) => void;
 }
 
-function openLane(lane: number, { charFd, failures, onWake }: LaneOptions): Lane {
+function openLane(lane: number, { charFd, failures, onOrder }: LaneOptions): Lane {
   const { job, ring, memories, flushes } = prepared!;
   const { disk, ioTimeoutMs: timeoutMs, places, progress } = opened!;
   const { depth, mode, ioBufBytes: bytesPerTag } = job;
@@ -238,7 +229,7 @@ function openLane(lane: number, { charFd, failures, onWake }: LaneOptions): Lane
   const common = { ring, depth, charFile: CHAR_FILE, descriptors };
   const data = { mode, data: "address", bytesPerTag, memory, charFd } as const;
   const buffers = openBuffers({ ...common, ...data, queueId: id });
-  const queue = new Queue({ ...common, id, lane, buffers, onWake, onNote });
+  const queue = new Queue({ ...common, id, lane, buffers, onOrder, onNote });
   const handler = new AsyncHandler({
     queue,
     disk,
@@ -315,7 +306,7 @@ function die(error: unknown): never {
   return _exit(FATAL_EXIT);
 }
 
-self.onmessage = async ({ data, ports }: MessageEvent<ToScriptWorker>) => {
+self.onmessage = async ({ data }: MessageEvent<ToScriptWorker>) => {
   if (data.kind === "prime") {
     try {
       return await serve(data);
@@ -325,7 +316,7 @@ self.onmessage = async ({ data, ports }: MessageEvent<ToScriptWorker>) => {
   }
   try {
     if (data.kind === "open") return await open(data);
-    prepared = prepare(data, ports[0]!);
+    prepared = prepare(data);
     report({ kind: "prepared", threadId: gettid(), ringFd: prepared.ring.fd });
   } catch (error) {
     report({ kind: "failed", ...describe(error) });

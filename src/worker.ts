@@ -4,12 +4,9 @@
 // first FETCH a failure is reported; afterwards it ends the whole process, and the device waits
 // for `recover`.
 
-import { writeFileSync } from "node:fs";
-import { receiveMessageOnPort } from "node:worker_threads";
-
 import { KernelError, messageOf, stackOf, UblkError } from "./errors.ts";
 import { errnoName } from "./ffi/errno.ts";
-import { _exit, gettid, sched_setaffinity } from "./ffi/libc.ts";
+import { _exit, gettid, nameThread, sched_setaffinity } from "./ffi/libc.ts";
 import { loadLiburing } from "./ffi/liburing.ts";
 import { IORING_SETUP } from "./ffi/uring.ts";
 import { BatchMemory } from "./queue/batch-memory.ts";
@@ -17,7 +14,7 @@ import { BatchQueue } from "./queue/batch.ts";
 import { MODE_SQES_MAX, openBuffers, reserveBuffers } from "./queue/buffers.ts";
 import { Descriptors } from "./queue/descs.ts";
 import { Progress } from "./queue/progress.ts";
-import type { FromWorker, Prepare, Prime, ToServingWorker, ToWorker } from "./queue/protocol.ts";
+import type { FromWorker, Order, Prepare, Prime, ToWorker } from "./queue/protocol.ts";
 import { pump } from "./queue/pump.ts";
 import { assertNotRefused, Queue } from "./queue/queue.ts";
 import { whileStarting } from "./queue/starting.ts";
@@ -36,19 +33,21 @@ interface Prepared {
   /** For a device with batch commands. */
   readonly batch: BatchMemory | undefined;
   readonly progress: Progress;
-  readonly port: MessagePort;
 }
 
 type Failed = FromWorker & { readonly kind: "failed" };
+
+// Until it serves, as little is compiled as at the start of the program (build.ts).
+Bun.unsafe.setJITPolicy(10);
 
 let prepared: Prepared | undefined;
 
 const report = (message: FromWorker) => self.postMessage(message);
 
-async function prepare(job: Prepare, port: MessagePort): Promise<Prepared> {
+async function prepare(job: Prepare): Promise<Prepared> {
   await findTarget(job.target).load?.();
   // Seen in top and ps: which thread serves what.
-  writeFileSync(`/proc/self/task/${gettid()}/comm`, `ublk${job.deviceId}q${job.queueId}`);
+  nameThread(`ublk${job.deviceId}q${job.queueId}`);
   const modeSqes = job.mode === "copy" ? 0 : MODE_SQES_MAX;
   const ring = new Ring({
     liburing: loadLiburing(job.liburing),
@@ -62,7 +61,7 @@ async function prepare(job: Prepare, port: MessagePort): Promise<Prepared> {
   ring.registerFiles([...job.fds, -1]);
   const memory = reserveBuffers(reserveOptions(job, ring));
   const batch = job.isBatch ? new BatchMemory(ring, job.depth) : undefined;
-  return { job, ring, memory, batch, progress: new Progress(job.progressAddress), port };
+  return { job, ring, memory, batch, progress: new Progress(job.progressAddress) };
 }
 
 function reserveOptions({ mode, depth, ioBufBytes, target, spec }: Prepare, ring: Ring) {
@@ -72,7 +71,7 @@ function reserveOptions({ mode, depth, ioBufBytes, target, spec }: Prepare, ring
 
 /** Fetches every tag and serves until the queue is over. */
 function serve(ready: Prepared, { charFd, affinity }: Prime): void {
-  const { job, ring, memory, batch, progress, port } = ready;
+  const { job, ring, memory, batch, progress } = ready;
   // Best effort: a cpuset may forbid it, and the queue works anywhere.
   if (affinity.length > 0) sched_setaffinity(0, affinity);
   const { queueId: id, depth, mode, spec, facts, fds } = job;
@@ -94,16 +93,11 @@ function serve(ready: Prepared, { charFd, affinity }: Prime): void {
     owesDrained = false;
     report({ kind: "drained" });
   };
-  const onWake = () => {
-    for (;;) {
-      const received = receiveMessageOnPort(port as never);
-      if (received === undefined) return;
-      const { kind } = (received as { message: ToServingWorker }).message;
-      owesDrained = kind === "drain";
-      queue[kind]();
-    }
+  const onOrder = (order: Order) => {
+    owesDrained = order === "drain";
+    queue[order]();
   };
-  const options = { id, depth, ring, charFile, descriptors, buffers, onWake, onNote };
+  const options = { id, depth, ring, charFile, descriptors, buffers, onOrder, onNote };
   const queue: Queue = batch
     ? new BatchQueue({ ...options, mode, memory: batch })
     : new Queue(options);
@@ -123,6 +117,7 @@ function serve(ready: Prepared, { charFd, affinity }: Prime): void {
     return report({ kind: "failed", ...describe(error) });
   }
   report({ kind: "primed" });
+  Bun.unsafe.setJITPolicy(1);
   pump(ring, queue, progress, onDrained);
   progress.idle(queue.served);
   if (!queue.isLetGo) leave();
@@ -145,10 +140,10 @@ function die(error: unknown): never {
   return _exit(70);
 }
 
-self.onmessage = async ({ data, ports }: MessageEvent<ToWorker>) => {
+self.onmessage = async ({ data }: MessageEvent<ToWorker>) => {
   if (data.kind === "prepare") {
     try {
-      prepared = await prepare(data, ports[0]!);
+      prepared = await prepare(data);
       report({ kind: "prepared", threadId: gettid(), ringFd: prepared.ring.fd });
     } catch (error) {
       report({ kind: "failed", ...describe(error) });

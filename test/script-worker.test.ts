@@ -19,11 +19,11 @@ afterAll(() => rmSync(folder, { recursive: true }));
 class Thread implements Disposable {
   readonly #worker = spawnScriptWorker("test");
 
-  ask(message: ToScriptWorker, ports: MessagePort[] = []): Promise<FromWorker> {
+  ask(message: ToScriptWorker): Promise<FromWorker> {
     return new Promise((resolve, reject) => {
       this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => resolve(data);
       this.#worker.onerror = (event) => reject(new Error(event.message));
-      this.#worker.postMessage(message, ports);
+      this.#worker.postMessage(message);
     });
   }
 
@@ -78,7 +78,6 @@ test("a disk that can be read is opened, and has rings and buffers for all its q
     kind: "opened",
     geometry: { sizeBytes: 1 << 20, readOnly: false, volatileCache: true, fua: false },
   });
-  const { port2 } = new MessageChannel();
   const device = {
     deviceId: 0,
     queueId: 0,
@@ -102,7 +101,7 @@ test("a disk that can be read is opened, and has rings and buffers for all its q
     fds: [],
     progressAddress,
   };
-  const prepared = await thread.ask({ kind: "prepare", ...device, ...sizes, ...rest }, [port2]);
+  const prepared = await thread.ask({ kind: "prepare", ...device, ...sizes, ...rest });
   expect(prepared.kind).toBe("prepared");
 });
 

@@ -1,14 +1,19 @@
 // The queue Workers of a device, as the main thread sees them: started, primed, watched, gone.
 
-import { existsSync } from "node:fs";
-
+import { existsSync } from "../builtin.ts";
 import type { Control } from "../control/control.ts";
 import { assert, EXIT, KernelError, UblkError } from "../errors.ts";
 import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
 import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
 import { log } from "../log.ts";
 import { Progress, PROGRESS_LINE_BYTES } from "../queue/progress.ts";
-import type { FromWorker, OpenDisk, Order, Prepare } from "../queue/protocol.ts";
+import {
+  type FromWorker,
+  type OpenDisk,
+  type Order,
+  ORDERS,
+  type Prepare,
+} from "../queue/protocol.ts";
 import { KIND } from "../queue/tag.ts";
 import { spawnScriptWorker, spawnWorker } from "../spawn.ts";
 import type { Geometry } from "../target.ts";
@@ -51,9 +56,6 @@ export type PrepareAll = Omit<
 interface QueueWorker {
   readonly queueId: number;
   readonly worker: Worker;
-  readonly port: MessagePort;
-  /** The Worker's end of `port`. */
-  readonly remotePort: MessagePort;
   readonly progress: Progress;
   ringFd: number;
   threadId: number;
@@ -157,7 +159,7 @@ export class Workers {
       stallTimeoutMs: this.#stallTimeoutMs,
     };
     const answered = this.#next(queueId);
-    queueWorker.worker.postMessage(job, [queueWorker.remotePort]);
+    queueWorker.worker.postMessage(job);
     const answer = await answered;
     if (answer.kind === "failed") {
       throw new UblkError(
@@ -209,7 +211,7 @@ export class Workers {
     const drained = this.#workers.map(({ queueId, gone }) =>
       gone ? undefined : this.#next(queueId),
     );
-    this.#tell({ kind: "drain" });
+    this.#tell("drain");
     const answers = (await Promise.race([Promise.all(drained), this.gone])) ?? [];
     const failed = answers.find((answer) => answer?.kind === "drained" && answer.unflushed);
     return { unflushed: failed?.kind === "drained" ? failed.unflushed : undefined };
@@ -217,7 +219,7 @@ export class Workers {
 
   /** Takes `drain` back. */
   stay(): void {
-    this.#tell({ kind: "stay" });
+    this.#tell("stay");
   }
 
   /**
@@ -225,12 +227,12 @@ export class Workers {
    * process must end: only that gives the rings back.
    */
   leave(): void {
-    this.#finish({ kind: "leave" });
+    this.#finish("leave");
   }
 
   /** Tells every Worker that the disk is gone; the device can be closed when all are `gone`. */
   end(): void {
-    this.#finish({ kind: "end" });
+    this.#finish("end");
   }
 
   #finish(order: Order): void {
@@ -240,14 +242,12 @@ export class Workers {
 
   /** Tells every Worker to answer all requests with EIO: whoever waits for one gets on. */
   refuse(): void {
-    if (this.#primed) this.#tell({ kind: "refuse" });
+    if (this.#primed) this.#tell("refuse");
   }
 
-  #tell(message: Order): void {
-    for (const { port, ringFd, gone } of this.#workers) {
-      if (gone) continue;
-      port.postMessage(message);
-      this.#control.wake(ringFd, 0, KIND.wake);
+  #tell(order: Order): void {
+    for (const { ringFd, gone } of this.#workers) {
+      if (!gone) this.#control.wake(ringFd, ORDERS.indexOf(order), KIND.wake);
     }
   }
 
@@ -257,10 +257,9 @@ export class Workers {
 
   #start(queueId: number, spawn: (name: string) => Worker): QueueWorker {
     const worker = spawn(`queue ${queueId}`);
-    const { port1: port, port2: remotePort } = new MessageChannel();
     const progress = new Progress(this.#progressAddress(queueId));
     const ids = { ringFd: -1, threadId: 0 };
-    const self = { queueId, worker, port, remotePort, progress, ...ids, gone: false };
+    const self = { queueId, worker, progress, ...ids, gone: false };
     this.#workers.push(self);
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#heard(self, data);
     // A Worker that ends, for whatever reason and with whatever code, leaves its tags hanging.

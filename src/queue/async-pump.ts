@@ -6,8 +6,8 @@
 // with timers and sockets served as in any program.
 
 import { drainMicrotasks } from "bun:jsc";
-import { closeSync } from "node:fs";
 
+import { closeSync } from "../builtin.ts";
 import { EFD, eventfd } from "../ffi/libc.ts";
 import type { OnCompletion, Ring } from "../ring/ring.ts";
 import type { AsyncHandler } from "./async.ts";

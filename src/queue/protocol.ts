@@ -1,4 +1,4 @@
-// Messages between the main thread and the queue Workers; types only.
+// What the main thread and the queue Workers say to each other.
 
 import type { ExitCode } from "../errors.ts";
 import type { FilterSpec } from "../filter.ts";
@@ -63,24 +63,24 @@ export interface Prime {
   readonly affinity: Uint8Array;
 }
 
-/** Sent through the port while the Worker sits in its ring, announced by MSG_RING. */
-export interface Order {
-  /**
-   * - drain: start nothing new, keep it; say `drained` when all that was begun is committed, and a
-   *   disk of functions is flushed
-   * - stay: start what was kept, go on as before
-   * - leave: drain, and be done; the ring stays, for the process to take along when it ends: the kernel
-   *   has what was kept done again. Linux 6.12 loses requests when a ring closes and its thread lives on
-   *   (docs/recovery.md)
-   * - end: the disk is gone; answer what there is, then give up ring and descriptors
-   * - refuse: answer every request with EIO, for the disk is being taken back
-   */
-  readonly kind: "drain" | "stay" | "leave" | "end" | "refuse";
-}
+/**
+ * What a Worker that sits in its ring is told: a completion there (KIND.wake) carries the order's place in
+ * this list.
+ * - drain: start nothing new, keep it; say `drained` when all that was begun is committed, and a
+ *   disk of functions is flushed
+ * - stay: start what was kept, go on as before
+ * - leave: drain, and be done; the ring stays, for the process to take along when it ends: the kernel
+ *   has what was kept done again. Linux 6.12 loses requests when a ring closes and its thread lives on
+ *   (docs/recovery.md)
+ * - end: the disk is gone; answer what there is, then give up ring and descriptors
+ * - refuse: answer every request with EIO, for the disk is being taken back
+ */
+export const ORDERS = ["drain", "stay", "leave", "end", "refuse"] as const;
+
+export type Order = (typeof ORDERS)[number];
 
 export type ToWorker = Prepare | Prime;
 export type ToScriptWorker = OpenDisk | Prepare | Prime;
-export type ToServingWorker = Order;
 
 export type FromWorker =
   /** The disk of the target's file is open, and its first block can be read. */

@@ -11,6 +11,7 @@ import type { OnCompletion, Ring } from "../ring/ring.ts";
 import type { QueueContext, RingHandler } from "../target.ts";
 import type { Buffers } from "./buffers.ts";
 import type { Descriptors } from "./descs.ts";
+import { type Order, ORDERS } from "./protocol.ts";
 import { KIND, packLo, stepOf, tagOf } from "./tag.ts";
 
 /** Who may touch a tag. */
@@ -37,8 +38,8 @@ export interface QueueOptions {
   readonly buffers: Buffers;
   /** Which of the queues that share a ring this is; `laneOf` finds it in a completion. Default 0. */
   readonly lane?: number;
-  /** One of the main thread's messages has arrived. */
-  readonly onWake: () => void;
+  /** The main thread has something to say. */
+  readonly onOrder: (order: Order) => void;
   /** A line for the daemon's log. */
   readonly onNote: (text: string) => void;
 }
@@ -62,7 +63,7 @@ export class Queue implements QueueContext {
   protected readonly addressLo: Int32Array;
   protected readonly addressHi: Int32Array;
   private readonly registration: Int32Array;
-  private readonly onWake: () => void;
+  private readonly onOrder: (order: Order) => void;
   private readonly onNote: (text: string) => void;
   private handler: RingHandler | undefined;
   private withTarget = 0;
@@ -81,7 +82,7 @@ export class Queue implements QueueContext {
     this.lane = packLo(0, options.lane ?? 0);
     this.descriptors = options.descriptors;
     this.buffers = options.buffers;
-    this.onWake = options.onWake;
+    this.onOrder = options.onOrder;
     this.onNote = options.onNote;
     this.owner = new Uint8Array(options.depth);
     this.addressLo = new Int32Array(options.depth);
@@ -175,7 +176,7 @@ export class Queue implements QueueContext {
   readonly onCompletion: OnCompletion = (lo, hi, result, flags) => {
     if (hi === KIND.ublk) this.delivered(tagOf(lo), result);
     else if (hi === KIND.target) this.handler!.finish(tagOf(lo), stepOf(lo), result);
-    else if (hi === KIND.wake) this.onWake();
+    else if (hi === KIND.wake) this.onOrder(ORDERS[lo]!);
     else if (hi === KIND.mode) this.modeFailed(lo, result);
     else if (hi === KIND.batch) this.batchDone(lo, result, flags);
     else assert(false, `queue ${this.id}: completion of unknown kind ${hi}`);

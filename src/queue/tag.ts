@@ -8,7 +8,7 @@ export const KIND = {
   ublk: 1,
   /** An SQE that a target queued. */
   target: 2,
-  /** A message from the main thread (MSG_RING): read the port. */
+  /** An order from the main thread (MSG_RING): protocol.ts. */
   wake: 3,
   /** An SQE that the data mode queued; it is heard of only when it fails. */
   mode: 4,

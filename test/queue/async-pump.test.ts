@@ -13,6 +13,7 @@ import { openBuffers } from "../../src/queue/buffers.ts";
 import type { Descriptors } from "../../src/queue/descs.ts";
 import { FailureLog } from "../../src/queue/failure-log.ts";
 import { Progress } from "../../src/queue/progress.ts";
+import { type Order, ORDERS } from "../../src/queue/protocol.ts";
 import { Queue } from "../../src/queue/queue.ts";
 import { TagMemory } from "../../src/queue/tag-memory.ts";
 import { TagViews } from "../../src/queue/tag-views.ts";
@@ -32,8 +33,6 @@ class Bench implements Disposable {
   readonly pump: AsyncPump;
   readonly ended: Promise<void>;
   onCommit = () => {};
-  /** What `wake` tells the queues. */
-  order: "leave" | "drain" = "leave";
   drained = 0;
   /** What was still to be submitted when the queues were said to be drained. */
   behind = 0;
@@ -64,7 +63,7 @@ class Bench implements Disposable {
         id: lane,
         lane,
         buffers: openBuffers({ ...common, ...mode, queueId: lane }),
-        onWake: () => this.#queues.forEach((each) => each[this.order]()),
+        onOrder: (order) => this.#queues.forEach((each) => each[order]()),
         onNote: () => {},
       });
       const handler = new AsyncHandler({
@@ -102,8 +101,8 @@ class Bench implements Disposable {
     this.#post(tag | (lane << 16), KIND.ublk);
   }
 
-  wake(): void {
-    this.#post(0, KIND.wake);
+  tell(order: Order): void {
+    this.#post(ORDERS.indexOf(order), KIND.wake);
   }
 
   /** What the kernel has not been given. */
@@ -188,7 +187,7 @@ test("requests wake a thread asleep in its event loop, to the queue they belong 
   }
   expect(bench.commits).toEqual(["0.1=4096", "1.3=4096", "0.0=4096", "1.1=4096"]);
   expect(offsets).toEqual([1, 7, 0, 5]);
-  bench.wake();
+  bench.tell("leave");
   await bench.ended;
   expect(bench.drained).toBeGreaterThan(0);
 });
@@ -203,7 +202,7 @@ test("promises of timers, sockets and files settle, and are committed without an
   for (const tag of [0, 1, 2]) bench.deliver(0, tag);
   await bench.until(3);
   expect(bench.commits.toSorted()).toEqual(["0.0=4096", "0.1=4096", "0.2=4096"]);
-  bench.wake();
+  bench.tell("leave");
   await bench.ended;
 });
 
@@ -220,7 +219,7 @@ test("a ring that is never quiet does not starve timers", async () => {
   while (clock.ticks < 10) await Bun.sleep(1);
   clearInterval(timer);
   expect(served).toBeGreaterThan(10);
-  bench.wake();
+  bench.tell("leave");
   await bench.ended;
 });
 
@@ -229,7 +228,7 @@ test("what never settles is given up by the beat, with nothing else going on", a
   bench.deliver(1, 2);
   await bench.until(1);
   expect(bench.commits).toEqual(["1.2=-110"]);
-  bench.wake();
+  bench.tell("leave");
   await bench.ended;
 });
 
@@ -243,7 +242,7 @@ test("letting go waits for promises", async () => {
   );
   bench.deliver(0, 0);
   await Bun.sleep(5);
-  bench.wake();
+  bench.tell("leave");
   await Bun.sleep(5);
   expect([bench.commits, bench.drained]).toEqual([[], 0]);
   settle();
@@ -263,15 +262,13 @@ test.each(["leave", "drain"] as const)(
     );
     bench.deliver(0, 0);
     await Bun.sleep(5);
-    bench.order = order;
-    bench.wake();
+    bench.tell(order);
     await Bun.sleep(5);
     bench.refusals = 3;
     settle();
     const isTold = () => order === "leave" || bench.drained > 0;
     while (!isTold()) await Bun.sleep(1);
-    bench.order = "leave";
-    bench.wake();
+    bench.tell("leave");
     await bench.ended;
     expect(bench.refusals).toBeLessThan(1);
     expect([bench.unsubmitted, bench.behind]).toEqual([0, 0]);

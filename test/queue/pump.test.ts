@@ -73,7 +73,7 @@ test("a server that lets go keeps what arrives late unstarted, and submits its l
   const { commits, left } = play([
     (fake) => {
       fake.deliver(0, READ);
-      fake.wake();
+      fake.tell("leave");
     },
     (fake) => fake.deliver(2, READ),
   ]);
@@ -86,7 +86,7 @@ const letGo: readonly Round[] = [
     fake.deliver(0, READ);
     fake.deliver(1, READ);
     fake.deliver(2, READ);
-    fake.wake();
+    fake.tell("leave");
   },
 ];
 const drainThenLeave: readonly Round[] = [
@@ -96,7 +96,7 @@ const drainThenLeave: readonly Round[] = [
     fake.queue.drain();
   },
   ...Array.from({ length: 4 }, () => () => {}),
-  (fake) => fake.wake(),
+  (fake) => fake.tell("leave"),
 ];
 
 test.each([

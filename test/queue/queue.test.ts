@@ -73,7 +73,7 @@ test("when letting go, new requests are kept for the next server", () => {
   const started: number[] = [];
   fake.prime({ ...keep, start: (tag) => void started.push(tag) });
   fake.deliver(0, READ);
-  fake.wake();
+  fake.tell("leave");
   fake.deliver(1, READ);
   expect(started).toEqual([0]);
   expect(fake.queue.finished).toBe(false);

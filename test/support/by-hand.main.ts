@@ -36,7 +36,7 @@ function fetchQueue(queueId: number): void {
   const file = { queueId, charFd, charFile: 0 } as const;
   const buffers = openBuffers({ ...options, ...file, memory, descriptors });
   const nothing = () => {};
-  const both = { onWake: nothing, onNote: nothing };
+  const both = { onOrder: nothing, onNote: nothing };
   const queue = new Queue({ id: queueId, depth, ring, charFile: 0, descriptors, buffers, ...both });
   const start = (tag: number) => queue.complete(tag, nullResult(queue, tag));
   queue.prime({ kind: "ring", start, finish: nothing });

@@ -83,7 +83,7 @@ export class EndlessQueue implements Disposable {
     // With user-copy the data of a read goes into that memory file, far behind the descriptors.
     const way = { mode, data, memory, bytesPerTag, queueId: 0, charFd };
     const buffers = openBuffers({ ...common, ...way });
-    const parts = { ...common, id: 0, buffers, onWake: () => {}, onNote: () => {} };
+    const parts = { ...common, id: 0, buffers, onOrder: () => {}, onNote: () => {} };
     this.#batch = isBatch ? new BatchMemory(ring, depth) : undefined;
     this.queue = this.#batch
       ? new BatchQueue({ ...parts, mode, memory: this.#batch })

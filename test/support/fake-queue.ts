@@ -7,6 +7,7 @@ import { BatchQueue } from "../../src/queue/batch.ts";
 import { openBuffers } from "../../src/queue/buffers.ts";
 import type { Descriptors } from "../../src/queue/descs.ts";
 import type { Mode } from "../../src/queue/protocol.ts";
+import { type Order, ORDERS } from "../../src/queue/protocol.ts";
 import { Queue } from "../../src/queue/queue.ts";
 import type { TagMemory } from "../../src/queue/tag-memory.ts";
 import { KIND } from "../../src/queue/tag.ts";
@@ -93,7 +94,7 @@ export class FakeQueue {
       charFile: CHAR_FD,
       descriptors: descriptors as unknown as Descriptors,
       buffers,
-      onWake: () => this.queue.leave(),
+      onOrder: (order: Order) => this.queue[order](),
       onNote: (text: string) => this.notes.push(text),
     };
     this.queue = isBatch
@@ -122,8 +123,8 @@ export class FakeQueue {
     this.queue.onCompletion(tag, KIND.ublk, -errno, 0);
   }
 
-  wake(): void {
-    this.queue.onCompletion(0, KIND.wake, 0, 0);
+  tell(order: Order): void {
+    this.queue.onCompletion(ORDERS.indexOf(order), KIND.wake, 0, 0);
   }
 
   /** The 16 words of each entry queued since the last call. */

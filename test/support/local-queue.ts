@@ -87,7 +87,7 @@ export class LocalQueue implements Disposable {
       id: 0,
       descriptors: descriptors as unknown as Descriptors,
       buffers: openBuffers({ ...common, ...mode, descriptors }),
-      onWake: () => {},
+      onOrder: () => {},
       onNote: (text) => this.notes.push(text),
     });
     this.#queue.prime(serve(this.#queue));
