@@ -1,12 +1,11 @@
 // Runs one command line: finds the subcommand, checks its words, runs it.
 
-import { runCommand } from "citty";
-
 import { UsageError } from "../errors.ts";
 import { subcommands } from "./commands/index.ts";
 import { exitCodeOf } from "./outcome.ts";
 import { print } from "./output.ts";
 import { closest, strictWords } from "./strict.ts";
+import { valuesOf } from "./values.ts";
 
 /** `words` are those after the program's name; the exit code. */
 export function runToExitCode(words: readonly string[]): Promise<number> {
@@ -25,9 +24,10 @@ async function run(words: readonly string[]): Promise<void> {
     return print(await help(subcommand.name));
   }
   const command = await subcommand.load(rest);
-  const args = await (typeof command.args === "function" ? command.args() : command.args);
-  const rawArgs = strictWords(rest, args ?? {}, subcommand.bare);
-  await runCommand(command, { rawArgs });
+  const defs = await (typeof command.args === "function" ? command.args() : command.args);
+  const rawArgs = strictWords(rest, defs ?? {}, subcommand.bare);
+  const args = valuesOf(rawArgs, defs ?? {}) as never;
+  await command.run?.({ rawArgs, args, cmd: command });
 }
 
 function unknownCommand(word: string): UsageError {
