@@ -14,7 +14,7 @@ import { ERRNO } from "../src/ffi/errno.ts";
 import { UBLK_IO_F, UBLK_IO_OP } from "../src/ffi/ublk.ts";
 import { KIND } from "../src/queue/tag.ts";
 import type { Backing, Spec, Target } from "../src/target.ts";
-import { findTarget, targets } from "../src/targets/index.ts";
+import { findTarget, targets as loaders } from "../src/targets/index.ts";
 import { FakeQueue, type Request } from "./support/fake-queue.ts";
 import { LocalQueue } from "./support/local-queue.ts";
 import { chooseSeed, seeded } from "./support/seeded.ts";
@@ -76,6 +76,8 @@ function isWholeAnswer({ op, lengthBytes }: Request, result: number): boolean {
   const hasData = op === UBLK_IO_OP.READ || op === UBLK_IO_OP.WRITE;
   return result < 0 ? result > -134 : result === (hasData ? lengthBytes : 0);
 }
+
+const targets = Object.values(loaders).map((load) => load());
 
 for (const target of targets) {
   test(`${target.name}: its name and summary say what it is`, () => {

@@ -23,6 +23,7 @@ class Broken extends Error {}
 export async function hostTarget(job: HostJob): Promise<void> {
   // An endless loop would outlive its check.
   prctl(PR.SET_PDEATHSIG, SIGKILL);
+  Bun.unsafe.setJITPolicy(1);
   // In a server an error that nobody catches ends the service of the disk.
   process.on("uncaughtException", die);
   process.on("unhandledRejection", die);

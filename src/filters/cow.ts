@@ -1,7 +1,6 @@
 // cow: writes go to a file of their own, the disk below stays as it is.
 
-import { resolve } from "node:path";
-
+import { resolve } from "../builtin.ts";
 import { UsageError } from "../errors.ts";
 import { defineFilter } from "../filter.ts";
 import { openOverlayFile } from "./overlay-file.ts";

@@ -1,27 +1,29 @@
-// Every filter there is: one line each. A filter whose name is a path is that file.
+// Every filter there is: one line each, loaded when it is needed. A filter whose name is a path is that file.
 
-import { resolve } from "node:path";
-
+import { resolve } from "../builtin.ts";
 import { UsageError } from "../errors.ts";
 import type { Filter, FilterSpec } from "../filter.ts";
 import { isFilePath } from "../script/file-path.ts";
-import { scriptFilter } from "../script/filter.ts";
-import { cow } from "./cow.ts";
-import { delay } from "./delay.ts";
-import { error } from "./error.ts";
-import { offset } from "./offset.ts";
-import { rate } from "./rate.ts";
 
-export const filters: readonly Filter[] = [cow, delay, error, rate, offset];
+export const filters: Readonly<Record<string, () => Filter>> = {
+  cow: () => (require("./cow.ts") as typeof import("./cow.ts")).cow,
+  delay: () => (require("./delay.ts") as typeof import("./delay.ts")).delay,
+  error: () => (require("./error.ts") as typeof import("./error.ts")).error,
+  rate: () => (require("./rate.ts") as typeof import("./rate.ts")).rate,
+  offset: () => (require("./offset.ts") as typeof import("./offset.ts")).offset,
+};
 
 /** Finds a filter by name, or by the path of its file. Throws UsageError, which lists the names. */
 export function findFilter(name: string): Filter {
-  if (isFilePath(name)) return scriptFilter(resolve(name));
-  const filter = filters.find((candidate) => candidate.name === name);
-  if (filter) return filter;
+  if (isFilePath(name)) {
+    const { scriptFilter } = require("../script/filter.ts") as typeof import("../script/filter.ts");
+    return scriptFilter(resolve(name));
+  }
+  if (Object.hasOwn(filters, name)) return filters[name]!();
+  const usages = Object.values(filters).map((load) => load().usage);
   throw new UsageError(
     `Unknown filter "${name}"`,
-    `a file of your own (./log.ts), or one of: ${filters.map(({ usage }) => usage).join(", ")}`,
+    `a file of your own (./log.ts), or one of: ${usages.join(", ")}`,
   );
 }
 

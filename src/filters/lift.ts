@@ -5,11 +5,10 @@
 // between the caller's memory, which nobody knows the nature of, and mapped memory, which the kernel
 // may use: a caller that has given up loses nothing but the answer.
 
-import { closeSync } from "node:fs";
-
 import type { Disk } from "ublk-bun";
 
 import { BlockError } from "../api/index.ts";
+import { closeSync } from "../builtin.ts";
 import { assert, KernelError } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { EFD, eventfd } from "../ffi/libc.ts";

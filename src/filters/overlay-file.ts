@@ -1,10 +1,9 @@
 // The file of an overlay: made, or found again and checked.
 
-import { readFileSync, readSync, writeSync } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
-import { dirname } from "node:path";
+import type { FileHandle } from "node:fs/promises";
 
 import { BlockError } from "../api/index.ts";
+import { dirname, openFile, readFileSync, readSync, writeSync } from "../builtin.ts";
 import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { FALLOC_FL } from "../ffi/block.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
@@ -42,13 +41,13 @@ export async function openOverlayFile(path: string, options: OpenOptions): Promi
 
 async function openOrMake(path: string, isNew: boolean): Promise<FileHandle> {
   try {
-    return await open(path, "r+");
+    return await openFile(path, "r+");
   } catch (cause) {
     const isMissing = (cause as NodeJS.ErrnoException).code === "ENOENT";
     if (!isMissing || !isNew) throw cannot("open", path, cause);
   }
   try {
-    return await open(path, "wx+", 0o600);
+    return await openFile(path, "wx+", 0o600);
   } catch (cause) {
     throw cannot("make", path, cause);
   }
@@ -113,7 +112,7 @@ async function writeHeader(file: FileHandle, header: Header): Promise<void> {
 
 /** So that the new file has its name after a power failure, too. */
 async function syncFolder(path: string): Promise<void> {
-  const folder = await open(dirname(path), "r");
+  const folder = await openFile(dirname(path), "r");
   await folder.sync();
   await folder.close();
 }

@@ -3,7 +3,6 @@
 import { UsageError } from "../errors.ts";
 import type { FilterSpec } from "../filter.ts";
 import { isFilePath } from "../script/file-path.ts";
-import { findCall } from "../script/load.ts";
 import type { Spec, Target } from "../target.ts";
 import { findTarget } from "../targets/index.ts";
 import { overlap, type Place, placeOf } from "../targets/place.ts";
@@ -92,6 +91,7 @@ export function ioTimeoutMs({ spec, filters = [] }: Made): number {
 
 /** Where a function of that name is written: in the uppermost file that has one. */
 export function placeOfCall({ target, filters = [] }: Made, call: string): string {
+  const { findCall } = require("../script/load.ts") as typeof import("../script/load.ts");
   const files = [target, ...filters.map(({ name }) => name)].filter(isFilePath).toReversed();
   for (const file of files) {
     const place = findCall(file, call);

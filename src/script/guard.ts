@@ -1,12 +1,12 @@
 // What a person's file must not do to a process that has loaded it: end it in the middle of a command,
 // write between the command's data, or keep it loading for ever.
 
-import { fstatSync } from "node:fs";
-
+import { fstatSync } from "../builtin.ts";
 import { EXIT, placeOf } from "../errors.ts";
 import { _exit, close, dup2, F, fcntl } from "../ffi/libc.ts";
 import { spawnLoadWatch } from "../spawn.ts";
 import { output, tryWrite } from "../write.ts";
+import { nativeExit } from "./native-exit.ts";
 import { findWord } from "./places.ts";
 
 /** What the thread that watches a file being loaded is sent. */
@@ -22,7 +22,6 @@ export interface LoadWatch {
 const BUSY_MS = 1000;
 export const LOAD_HINT = "at its top a file only says what it is; what takes long belongs in open";
 
-const native = process.exit;
 const files = new Set<string>();
 let loading = 0;
 let isGuarded = false;
@@ -54,7 +53,7 @@ export const lateText = (limitMs: number) => `loading it has not ended after ${l
 function guard(): void {
   if (isGuarded) return;
   isGuarded = true;
-  const isOurs = Bun.isMainThread && process.exit === native;
+  const isOurs = Bun.isMainThread && process.exit === nativeExit;
   const next = isOurs ? endCommand : process.exit.bind(process);
   process.exit = (code) => {
     if (loading === 0) return next(code);

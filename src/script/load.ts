@@ -1,12 +1,11 @@
 // A target's file: imported, with the module "ublk-bun" provided to it, and checked. What is wrong
 // with it is said with file and line.
 
-import { existsSync } from "node:fs";
-
 import { plugin } from "bun";
 import type { Definition, FilterOptions, RingTargetOptions, TargetOptions } from "ublk-bun";
 
 import { api, isDefinition } from "../api/index.ts";
+import { existsSync } from "../builtin.ts";
 import { EXIT, messageOf, placeOf, UblkError, UsageError } from "../errors.ts";
 import { guardLoading, lateText, LOAD_HINT } from "./guard.ts";
 import { declarationProblem } from "./params.ts";

@@ -1,10 +1,8 @@
 // A target file's parameters: "key=value" words, checked against what the file declares.
 
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
-
 import type { Param, Params } from "ublk-bun";
 
+import { readFileSync, resolve } from "../builtin.ts";
 import { messageOf, UblkError, UsageError } from "../errors.ts";
 import { parseBytes } from "../units.ts";
 

@@ -1,7 +1,6 @@
 // Where in a person's files something is written, for what went wrong without an exception that says so.
 
-import { readFileSync } from "node:fs";
-
+import { readFileSync } from "../builtin.ts";
 import { pathsOf, sourcesOf } from "./sources.ts";
 
 /** Nothing is defined in these: comments, strings, templates, and patterns, which may hold a quote. */

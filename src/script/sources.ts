@@ -1,7 +1,6 @@
 // What a target's code is made of: its file and whatever that imports by a relative path.
 
-import { readFileSync, realpathSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { dirname, readFileSync, realpathSync, resolve } from "../builtin.ts";
 
 /** One file as `sha256sum` prints it: "HASH  /absolute/path". */
 type Source = string;

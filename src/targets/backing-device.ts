@@ -1,6 +1,8 @@
 // Which block device a node is, what sysfs says of it, and who uses it.
 
-import { readdirSync, readFileSync, type Stats } from "node:fs";
+import type { Stats } from "node:fs";
+
+import { readdirSync, readFileSync } from "../builtin.ts";
 
 /** "major:minor" of a block device's node. Source: makedev(3). */
 export function deviceNumbers({ rdev }: Pick<Stats, "rdev">): string {

@@ -1,7 +1,6 @@
 // What an opened file or block device allows: size, blocks, alignment, discarding, zeroing.
 
-import { fstatSync } from "node:fs";
-
+import { fstatSync } from "../builtin.ts";
 import { KernelError } from "../errors.ts";
 import {
   BLKGETSIZE64,

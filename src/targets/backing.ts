@@ -1,8 +1,8 @@
 // Opens a regular file or a block device for a disk to lie on, or says why it cannot be one.
 
-import { type Stats, statSync } from "node:fs";
-import { basename } from "node:path";
+import type { Stats } from "node:fs";
 
+import { basename, statSync } from "../builtin.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO, errnoText } from "../ffi/errno.ts";
 import { close, O, open } from "../ffi/libc.ts";

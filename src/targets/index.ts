@@ -1,26 +1,29 @@
-// Every target there is: one line each. A target whose name is a path is that file.
+// Every target there is: one line each. A target whose name is a path is that file. Each is loaded when it is
+// needed: a server of one kind of disk has no use for the others' code, and its start no time.
 
-import { resolve } from "node:path";
-
+import { resolve } from "../builtin.ts";
 import { UsageError } from "../errors.ts";
 import { isFilePath } from "../script/file-path.ts";
-import { scriptTarget } from "../script/target.ts";
 import type { Target } from "../target.ts";
-import { faultInject } from "./fault-inject.ts";
-import { loop } from "./loop.ts";
-import { mem } from "./mem.ts";
-import { nullTarget } from "./null.ts";
-import { stripe } from "./stripe.ts";
 
-export const targets: readonly Target[] = [nullTarget, loop, mem, stripe, faultInject];
+export const targets: Record<string, () => Target> = {
+  null: () => (require("./null.ts") as typeof import("./null.ts")).nullTarget,
+  loop: () => (require("./loop.ts") as typeof import("./loop.ts")).loop,
+  mem: () => (require("./mem.ts") as typeof import("./mem.ts")).mem,
+  stripe: () => (require("./stripe.ts") as typeof import("./stripe.ts")).stripe,
+  fault_inject: () =>
+    (require("./fault-inject.ts") as typeof import("./fault-inject.ts")).faultInject,
+};
 
 /** Finds a target by name, or by the path of its file. Throws UsageError, which lists the names. */
 export function findTarget(name: string): Target {
-  if (isFilePath(name)) return scriptTarget(resolve(name));
-  const target = targets.find((candidate) => candidate.name === name);
-  if (target) return target;
+  if (isFilePath(name)) {
+    const { scriptTarget } = require("../script/target.ts") as typeof import("../script/target.ts");
+    return scriptTarget(resolve(name));
+  }
+  if (Object.hasOwn(targets, name)) return targets[name]!();
   throw new UsageError(
     `Unknown target "${name}"`,
-    `a file of your own (./disk.ts), or one of: ${targets.map((known) => known.name).join(", ")}`,
+    `a file of your own (./disk.ts), or one of: ${Object.keys(targets).join(", ")}`,
   );
 }

@@ -1,9 +1,8 @@
 // loop: a disk in a regular file or on a block device; every request is I/O in the queue's own ring.
 
-import { resolve } from "node:path";
-
 import type { ParsedArgs } from "citty";
 
+import { resolve } from "../builtin.ts";
 import { UblkError, UsageError } from "../errors.ts";
 import { type Backing, defineTarget, type Geometry, type OpenContext } from "../target.ts";
 import { formatBytes, parseBytes, parseDiskSize } from "../units.ts";

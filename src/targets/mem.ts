@@ -1,10 +1,9 @@
 // mem: a RAM disk in a file under /dev/shm, whose memory outlives the server, so that recovery keeps
 // its data. It goes with the device, and with the machine's power.
 
-import { fstatSync, ftruncateSync, rmSync, statfsSync } from "node:fs";
-
 import type { ParsedArgs } from "citty";
 
+import { fstatSync, ftruncateSync, rmSync, statfsSync } from "../builtin.ts";
 import { EXIT, KernelError, UblkError, UsageError } from "../errors.ts";
 import { ERRNO, errnoText } from "../ffi/errno.ts";
 import { close, O, open } from "../ffi/libc.ts";

@@ -1,7 +1,6 @@
 // Where a disk's data lies, so that no two disks, and no two members of one, lie on the same place.
 
-import { statSync } from "node:fs";
-
+import { statSync } from "../builtin.ts";
 import { deviceNumbers, diskOfPartition } from "./backing-device.ts";
 
 export interface Place {

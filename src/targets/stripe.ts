@@ -1,9 +1,8 @@
 // stripe: RAID-0, a disk that lies chunk by chunk in turn on several files or block devices.
 
-import { resolve } from "node:path";
-
 import type { ParsedArgs } from "citty";
 
+import { resolve } from "../builtin.ts";
 import { UblkError, UsageError } from "../errors.ts";
 import {
   type Backing,
