@@ -25,6 +25,8 @@ const built = await Bun.build({
   splitting: true,
   compile: {
     outfile: OUT,
+    // Most of a start runs once: compiling it takes longer than it saves.
+    jitPolicy: 10,
     // A bunfig.toml or .env in the caller's folder must not run code or change variables as root.
     autoloadBunfig: false,
     autoloadDotenv: false,

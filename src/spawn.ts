@@ -1,8 +1,33 @@
 // Starts Workers: the only place that names worker.ts, script-worker.ts and load-watch.ts, their neighbour on purpose
 // (in the compiled executable `import.meta.url` is the entry's, not this module's).
 
+/** Started, and not needed yet. */
+const ahead: Worker[] = [];
+
+const onEarlyEnd = () => {
+  throw new Error("A thread ends before it is needed");
+};
+
+/** Starts Workers that `spawnWorker` gives out later: they load their code while the program loads its own. */
+export function spawnAhead(count: number): void {
+  for (let queueId = 0; queueId < count; queueId++) {
+    const worker = startWorker(`queue ${queueId}`);
+    worker.onerror = ({ message }) => {
+      throw new Error(`A thread does not start: ${message}`);
+    };
+    worker.addEventListener("close", onEarlyEnd);
+    ahead.push(worker);
+  }
+}
+
 /** Starts one Worker; what it says and how it ends is for the caller to listen to. */
 export function spawnWorker(name: string): Worker {
+  const worker = ahead.shift();
+  worker?.removeEventListener("close", onEarlyEnd);
+  return worker ?? startWorker(name);
+}
+
+function startWorker(name: string): Worker {
   return new Worker(new URL("./worker.ts", import.meta.url).href, { name });
 }
 

@@ -4,15 +4,21 @@
 import type { HostJob } from "../check/protocol.ts";
 import type { Job } from "../device/job.ts";
 import { UsageError } from "../errors.ts";
+// Some of these replace process.exit.
+// oxlint-disable-next-line no-unassigned-import
+import "../script/native-exit.ts";
+import { spawnAhead } from "../spawn.ts";
 import { exitCodeOf } from "./outcome.ts";
 
 type Words = readonly string[];
 
 const hidden: Readonly<Record<string, (words: Words) => Promise<void>>> = {
   /** Serves one device; started by add and recover. */
-  __daemon: async ([job = ""]) => {
+  __daemon: async ([words = ""]) => {
+    const job = JSON.parse(words) as Job;
+    spawnAhead(job.threadsAhead ?? 0);
     const { runDaemon } = await import("../device/daemon.ts");
-    process.exitCode = await runDaemon(JSON.parse(job) as Job);
+    process.exitCode = await runDaemon(job);
   },
 
   /** Sends what may hold its process in the kernel for ever. */

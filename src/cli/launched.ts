@@ -1,17 +1,10 @@
 // What add and recover do once their daemon is live: show the device; in the foreground, stay.
 
-import type { ArgsDef } from "citty";
-
 import { getDevInfo } from "../control/commands/index.ts";
 import { inspect } from "../device/inspect.ts";
 import type { Launched } from "../device/launch.ts";
 import { formatDevice, print, printJson } from "./output.ts";
 import type { Session } from "./session.ts";
-
-export const launchArgs = {
-  foreground: { type: "boolean", description: "stay, log to this terminal, end with Ctrl-C" },
-  quiet: { type: "boolean", description: "print nothing when all is well" },
-} as const satisfies ArgsDef;
 
 export interface LaunchedValues {
   readonly foreground?: boolean | undefined;

@@ -1,11 +1,9 @@
 // What every command that talks to the driver needs, opened in one place.
 
-import { resolve } from "node:path";
-
-import { Control } from "../control/control.ts";
+import { resolve } from "../builtin.ts";
+import type { Control } from "../control/control.ts";
 import { raiseFileLimit } from "../device/file-limit.ts";
 import { Store } from "../device/store.ts";
-import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { timeoutOf } from "./args.ts";
 
 /** Values of `commonArgs`. */
@@ -15,22 +13,37 @@ export interface CommonValues {
   readonly liburing?: string | undefined;
 }
 
-export interface Session extends Disposable {
-  readonly control: Control;
+/** What those values say. */
+export interface Common {
   readonly store: Store;
   readonly timeoutMs: number;
   /** As given: a path, or "" for the built-in library. */
   readonly liburing: string;
 }
 
-/** Opens the driver. Throws with exit 4 where there is none, 1 without the right to use it. */
-export async function openSession(args: CommonValues): Promise<Session> {
+export interface Session extends Common, Disposable {
+  readonly control: Control;
+}
+
+/** As `resolve` has it, which is loaded only for a path that is not so already. */
+const absolute = (path: string) =>
+  /^(\/(?!\.{1,2}(\/|$))[^/]+)+$/.test(path) ? path : resolve(path);
+
+export function commonOf(args: CommonValues): Common {
   const timeoutMs = timeoutOf(args);
   const given = args.liburing ?? process.env["UBLK_BUN_LIBURING"] ?? "";
-  const liburing = given === "" ? "" : resolve(given);
+  const liburing = given === "" ? "" : absolute(given);
+  return { store: new Store(absolute(args["run-dir"])), timeoutMs, liburing };
+}
+
+/** Opens the driver. Throws with exit 4 where there is none, 1 without the right to use it. */
+export async function openSession(args: CommonValues): Promise<Session> {
+  const common = commonOf(args);
   raiseFileLimit();
-  const library = loadLiburing(liburingPath(liburing || undefined));
-  const control = await Control.open({ liburing: library, timeoutMs });
-  const store = new Store(resolve(args["run-dir"]));
-  return { control, store, timeoutMs, liburing, [Symbol.dispose]: () => control[Symbol.dispose]() };
+  // Loaded only now: a recovery opens its session when the disk is served again.
+  const { liburingPath, loadLiburing } = await import("../ffi/liburing.ts");
+  const { Control: Driver } = await import("../control/control.ts");
+  const library = loadLiburing(liburingPath(common.liburing || undefined));
+  const control = await Driver.open({ liburing: library, timeoutMs: common.timeoutMs });
+  return { ...common, control, [Symbol.dispose]: () => control[Symbol.dispose]() };
 }

@@ -9,7 +9,7 @@ import type { Target } from "../target.ts";
 import { findTarget, targets } from "../targets/index.ts";
 import { closest } from "./strict.ts";
 
-export const targetNames = targets.map(({ name }) => name);
+export const targetNames = Object.keys(targets);
 
 export const targetArg = {
   target: {
@@ -25,7 +25,9 @@ export const filterArg = {
     type: "string",
     description:
       "what lies over the target, the first next to it; may be repeated: " +
-      `${filters.map(({ usage }) => usage).join(", ")}, or a file: ./log.ts[,KEY=VALUE…]`,
+      `${Object.values(filters)
+        .map((load) => load().usage)
+        .join(", ")}, or a file: ./log.ts[,KEY=VALUE…]`,
     valueHint: "FILTER",
     repeats: true,
   },
@@ -34,8 +36,8 @@ export const filterArg = {
 /** The target of that name, or of the file of that path. Throws UsageError. */
 export function targetNamed(name: string): Target {
   if (isFilePath(name)) return findTarget(name);
-  const target = targets.find((known) => known.name === name.replaceAll("-", "_"));
-  if (target !== undefined) return target;
+  const known = name.replaceAll("-", "_");
+  if (targetNames.includes(known)) return findTarget(known);
   const near = closest(name, targetNames);
   throw new UsageError(
     `Unknown target "${name}"`,

@@ -3,12 +3,11 @@
 // SIGTERM and SIGINT ask it to remove its disk; while somebody has the disk open it goes on serving,
 // and a second signal within ten seconds makes it let go: the kernel keeps the disk for `recover`.
 
-import { writeFileSync, writeSync } from "node:fs";
-
+import { writeFileSync } from "../builtin.ts";
 import { getDevInfo } from "../control/commands/index.ts";
 import { Control } from "../control/control.ts";
 import { EXIT, messageOf, stackOf, UblkError } from "../errors.ts";
-import { _exit, alarm, close, F, fcntl } from "../ffi/libc.ts";
+import { _exit, alarm, close, F, fcntl, nameThread } from "../ffi/libc.ts";
 import { liburingPath, loadLiburing } from "../ffi/liburing.ts";
 import { log, logAsDaemon } from "../log.ts";
 import { assertStillDue } from "./attach.ts";
@@ -18,12 +17,15 @@ import { Device } from "./device.ts";
 import { diskPath, inFlight } from "./disk.ts";
 import { findDevice } from "./find-device.ts";
 import { isOurs } from "./identity.ts";
-import { type Job, LOCK_FD, type RecoverJob, type Report, REPORT_FD } from "./job.ts";
+import { isUnclaimed, type Job, LOCK_FD, type RecoverJob, REPORT_FD } from "./job.ts";
 import { LogFile } from "./log-file.ts";
 import { watchOwnMounts } from "./own-mounts.ts";
+import { untilTold } from "./parent.ts";
 import { peek } from "./processes.ts";
+import { type Claimed, claimRecovery, liburingOf } from "./recoverable.ts";
 import { type Ear, listen } from "./remote.ts";
 import { deleteStopped, stopDisk } from "./remove.ts";
+import { Reporter } from "./reporter.ts";
 import { markResting } from "./resting.ts";
 import { type DeviceLock, type DeviceRecord, Store } from "./store.ts";
 import { tellAdded, tellDied, tellRecovered, tellRecovering } from "./tell.ts";
@@ -51,7 +53,7 @@ class Daemon {
   readonly #store: Store;
   readonly #logFile: LogFile | undefined;
   readonly #abort = new AbortController();
-  #reported = false;
+  readonly #reporter = new Reporter();
   #removing = false;
   #letGoAsked = false;
   #lettingGo = false;
@@ -75,14 +77,13 @@ class Daemon {
       this.#die(stackOf(new Error(`the target called process.exit(${code ?? ""})`)));
     process.umask(0o077);
     // Started through /proc/self/exe, it would be called "exe" in ps and top.
-    writeFileSync("/proc/self/comm", "ublk-bun");
+    nameThread("ublk-bun");
     // No child of ours may keep the launcher waiting or the device locked.
     fcntl(REPORT_FD, F.SETFD, F.FD_CLOEXEC);
     if (job.locked) fcntl(LOCK_FD, F.SETFD, F.FD_CLOEXEC);
   }
 
   async run(): Promise<number> {
-    const liburing = liburingPath(this.#job.liburing || undefined);
     let live: Device | undefined;
     let asked = false;
     const abort = () => this.#abort.abort(new UblkError("Interrupted: nothing was changed"));
@@ -93,8 +94,10 @@ class Daemon {
     };
     // SIGHUP is the word of an interrupted `recover`: it ends a beginning, never a live disk.
     process.on("SIGTERM", onSignal).on("SIGINT", onSignal).on("SIGHUP", abort);
-    using control = await this.#openControl(liburing);
-    const device = await this.#begin(control, liburing);
+    const opened = await this.#openControl();
+    if (opened === undefined) return _exit(EXIT.failed);
+    using control = opened.control;
+    const device = await this.#begin(control, opened.liburing);
     // At once: a queue that is beyond reach must not keep the process.
     if (device === undefined) return _exit(EXIT.failed);
     live = device;
@@ -125,41 +128,67 @@ class Daemon {
     return _exit(EXIT.ok);
   }
 
-  async #openControl(liburing: string): Promise<Control> {
+  /** Undefined when it cannot be opened, which has been reported then. */
+  async #openControl(): Promise<{ control: Control; liburing: string } | undefined> {
     try {
       const { timeoutMs } = this.#job;
-      return await Control.open({ liburing: loadLiburing(liburing), timeoutMs });
+      const liburing = liburingPath(liburingOf(this.#job, this.#store) || undefined);
+      return {
+        control: await Control.open({ liburing: loadLiburing(liburing), timeoutMs }),
+        liburing,
+      };
     } catch (error) {
-      this.#reportError(error);
-      throw error;
+      this.#fail(error, { isRefused: isUnclaimed(this.#job) });
+      return undefined;
     }
+  }
+
+  /** What was refused is not for the log of the disk, which somebody may be serving. */
+  #fail(error: unknown, { isRefused }: { readonly isRefused: boolean }): void {
+    if (this.#dismissed) log.info("not needed any more");
+    else if (!isRefused) log.error(error);
+    this.#reporter.sayError(error, isRefused ? stackOf : messageOf);
   }
 
   /** Adds or recovers; undefined when that failed, which has been reported then. */
   async #begin(control: Control, liburing: string): Promise<Device | undefined> {
     let device: Device | undefined;
+    let claimed: Claimed | undefined;
     try {
-      device = this.#device(control, liburing);
+      claimed = await this.#claimRecovery(control);
+      this.#abort.signal.throwIfAborted();
+      device = this.#device(control, liburing, claimed?.record);
       if (this.#job.verb === "add") {
         const identity = BigInt(`0x${this.#job.record.identity}`);
         await device.add(identity, (id) => this.#claim(id));
         tellAdded(this.#store.events, device.record);
       } else {
-        await this.#recover(control, device, this.#job);
+        await this.#recover(control, device, this.#job, claimed);
       }
       log.info(`live: ${diskPath(device.id)}, pid ${process.pid}, ${device.record.target}`);
-      this.#report({ kind: "live", id: device.id });
+      // What its launcher says then may be the next command.
+      peek(() => claimed?.lock[Symbol.dispose]());
+      this.#reporter.say({ kind: "live", id: device.id });
       return device;
     } catch (error) {
       // A recovery that fails ends here, and its process at once.
       device?.releaseClaim();
-      if (this.#dismissed) log.info("not needed any more");
-      else log.error(error);
-      this.#reportError(error);
+      peek(() => claimed?.lock[Symbol.dispose]());
+      this.#fail(error, { isRefused: isUnclaimed(this.#job) && claimed === undefined });
       return undefined;
     } finally {
       if (this.#job.locked) close(LOCK_FD);
     }
+  }
+
+  /** Of a recovery that nobody has looked into yet. Its log is the device's own only from then on. */
+  async #claimRecovery(control: Control): Promise<Claimed | undefined> {
+    const job = this.#job;
+    if (!isUnclaimed(job)) return undefined;
+    const note = (text: string) => this.#reporter.say({ kind: "note", text, isWarning: true });
+    const claimed = await claimRecovery(job, { control, store: this.#store, note });
+    if (this.#logFile?.follow() === false) note(`its log cannot be opened: ${job.log}`);
+    return claimed;
   }
 
   /** Both phases; between them, where the job says so, it waits for its moment. */
@@ -167,20 +196,20 @@ class Daemon {
     control: Control,
     device: Device,
     { role, locked, timeoutMs, record }: RecoverJob,
+    claimed: Claimed | undefined,
   ): Promise<void> {
     const { events } = this.#store;
     if (role === "recover") tellRecovering(events, device.record);
     if (role === "recover") await device.fence();
-    await device.prepareRecovery({ isChanged: record !== undefined });
+    await device.prepareRecovery({ isChanged: claimed?.isChanged ?? record !== undefined });
     if (role !== "recover") {
-      this.#report({ kind: "ready" });
+      this.#reporter.say({ kind: "ready" });
       await this.#moment();
     }
     const isLocked = locked || role === "recover";
-    const { signal } = this.#abort;
     using lock = isLocked
       ? undefined
-      : await this.#store.lockSoon(device.id, "recover", timeoutMs, signal);
+      : await this.#store.lockSoon(device.id, "recover", timeoutMs, this.#abort.signal);
     void lock;
     if (role === "standby") {
       await assertStillDue(control, this.#store, device.record);
@@ -192,30 +221,22 @@ class Daemon {
     tellRecovered(events, device.record, { startedAt: device.takingOverSince, isStandby });
   }
 
-  /** Resolves when a line comes on stdin. */
   async #moment(): Promise<void> {
-    const over = Promise.withResolvers<never>();
-    const { signal } = this.#abort;
-    signal.addEventListener("abort", () => over.reject(signal.reason as Error), { once: true });
-    if (signal.aborted) over.reject(signal.reason as Error);
-    const line = Bun.stdin.stream().getReader().read();
     this.#dismissed = true;
-    const { done } = await Promise.race([line, over.promise]);
-    if (done) throw new UblkError("Not needed: nothing was changed");
+    await untilTold(this.#abort.signal);
     this.#dismissed = false;
     this.#logFile?.follow();
   }
 
-  #device(control: Control, liburing: string): Device {
+  #device(control: Control, liburing: string, found: DeviceRecord | undefined): Device {
     const job = this.#job;
-    const record = job.record ?? (job.verb === "recover" ? this.#store.load(job.id) : undefined);
+    const record =
+      found ?? job.record ?? (job.verb === "recover" ? this.#store.load(job.id) : undefined);
     if (record === undefined) {
-      throw new UblkError(
-        `There is no record of a device ${job.verb === "recover" ? job.id : ""}`,
-        {
-          exitCode: EXIT.notRecoverable,
-        },
-      );
+      const which = job.verb === "recover" ? job.id : "";
+      throw new UblkError(`There is no record of a device ${which}`, {
+        exitCode: EXIT.notRecoverable,
+      });
     }
     // A person's code may ask for memory for ever: then it is what the kernel ends, and nothing else.
     if (isOwnCode(record)) peek(() => writeFileSync("/proc/self/oom_score_adj", "0"));
@@ -227,7 +248,7 @@ class Daemon {
       force: job.force,
       signal: this.#abort.signal,
       once: job.verb === "recover" ? job.once : {},
-      note: (text) => this.#report({ kind: "note", text }),
+      note: (text) => this.#reporter.say({ kind: "note", text }),
       onFatal: (reason) => this.#die(reason),
     });
   }
@@ -367,33 +388,12 @@ class Daemon {
     await deleteStopped(info, this.#removeOptions(control));
   }
 
-  #report(report: Report): void {
-    if (this.#reported) return;
-    this.#reported = report.kind === "live" || report.kind === "error";
-    try {
-      writeSync(REPORT_FD, `${JSON.stringify(report)}\n`);
-    } catch {
-      // The launcher is gone: its daemon goes on without it.
-    }
-    if (this.#reported) close(REPORT_FD);
-  }
-
-  #reportError(error: unknown): void {
-    const known = error instanceof UblkError ? error : undefined;
-    this.#report({
-      kind: "error",
-      message: messageOf(error),
-      ...(known?.hint === undefined ? {} : { hint: known.hint }),
-      exitCode: known?.exitCode ?? EXIT.failed,
-    });
-  }
-
   /** A Worker is lost. No STOP, no DEL: the kernel keeps the device for `recover`. */
   #die(reason: string): never {
     log.warn("the process ends here; its device, if it is live, waits for recover");
     log.fatal(reason);
     if (this.#live) tellDied(this.#store.events, this.#live, reason.split("\n")[0]!);
-    this.#reportError(new UblkError(reason));
+    this.#reporter.sayError(new UblkError(reason));
     return _exit(FATAL_EXIT);
   }
 }

@@ -1,7 +1,6 @@
 // info and list -v: everything that kernel, sysfs, /proc and the record know of one device.
 
-import { readFileSync } from "node:fs";
-
+import { readFileSync } from "../builtin.ts";
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import type { Control } from "../control/control.ts";
 import { UblkError } from "../errors.ts";

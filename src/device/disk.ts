@@ -1,7 +1,6 @@
 // A device's nodes and what sysfs tells of its disk, without opening either.
 
-import { readdirSync, readFileSync, statSync } from "node:fs";
-
+import { readdirSync, readFileSync, statSync } from "../builtin.ts";
 import { peek } from "./processes.ts";
 
 export const charPath = (id: number) => `/dev/ublkc${id}`;

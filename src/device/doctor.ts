@@ -1,9 +1,8 @@
 // doctor: what is wrong with this host or with what is left on it, each with its remedy.
 
-import { readdirSync, readFileSync, statfsSync, unlinkSync } from "node:fs";
 import { release } from "node:os";
-import { join } from "node:path";
 
+import { join, readdirSync, readFileSync, statfsSync, unlinkSync } from "../builtin.ts";
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo } from "../control/commands/index.ts";
 import { Control } from "../control/control.ts";

@@ -3,17 +3,14 @@
 
 import {
   closeSync,
-  constants,
   existsSync,
   fstatSync,
   openSync,
   readSync,
   renameSync,
   statSync,
-} from "node:fs";
-import { join } from "node:path";
-
-import { flock, LOCK } from "../ffi/libc.ts";
+} from "../builtin.ts";
+import { flock, LOCK, O } from "../ffi/libc.ts";
 import { writeAll } from "../write.ts";
 import { diskPath } from "./disk.ts";
 import { peek } from "./processes.ts";
@@ -75,7 +72,7 @@ export class EventLog {
 
   /** `dir`: the run folder; where it is missing, nothing is written. */
   constructor(dir: string) {
-    this.path = join(dir, EVENTS_FILE);
+    this.path = `${dir}/${EVENTS_FILE}`;
   }
 
   /** Appends one event; never throws. */
@@ -168,7 +165,7 @@ export class EventReader implements Disposable {
   #open(): void {
     this[Symbol.dispose]();
     this.#offset = 0;
-    this.#fd = peek(() => openSync(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW)) ?? -1;
+    this.#fd = peek(() => openSync(this.#path, O.RDONLY | O.NOFOLLOW)) ?? -1;
   }
 
   #isReplaced(): boolean {
@@ -195,8 +192,7 @@ export function parseEvents(text: string): DeviceEvent[] {
 
 /** In a folder like /tmp somebody else may have put a file there: nothing is written to it then. */
 function openEvents(path: string): number {
-  const { O_RDWR, O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
-  const fd = openSync(path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
+  const fd = openSync(path, O.RDWR | O.APPEND | O.CREAT | O.NOFOLLOW | O.NONBLOCK, 0o600);
   const stat = fstatSync(fd);
   if (stat.isFile() && (stat.uid === 0 || stat.uid === process.getuid?.())) return fd;
   closeSync(fd);
@@ -219,7 +215,7 @@ function lastByte(fd: number, size: number): number | undefined {
 
 function readFrom(path: string, offset: number): string {
   if (!existsSync(path)) return "";
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const fd = openSync(path, O.RDONLY | O.NOFOLLOW);
   try {
     return readToEnd(fd, offset).toString("utf8");
   } finally {

@@ -2,8 +2,9 @@
 // of a disk in use is no proof, so the read is a direct one. Those wait where no signal reaches, which must
 // not keep the launcher: its ring sends the read where that can be done at once, else a helper process does.
 
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 
+import { openFile } from "../builtin.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
@@ -75,7 +76,7 @@ async function openWhenThere(
 ): Promise<FileHandle | undefined> {
   while (!over.isOver) {
     try {
-      return await open(diskPath(id), O.RDONLY | O.DIRECT);
+      return await openFile(diskPath(id), O.RDONLY | O.DIRECT);
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException;
       if (code !== "ENOENT" && code !== "EACCES") return undefined; // An answer too.

@@ -2,8 +2,7 @@
 // one cannot end before it does, not even by kill -9. So whoever waits for it can stop waiting.
 // The same with a direct read of a disk. What the process does: sender.ts.
 
-import { readFileSync } from "node:fs";
-
+import { readFileSync } from "../builtin.ts";
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import type { Control } from "../control/control.ts";
 import { commandError } from "../control/diagnosis.ts";
@@ -22,14 +21,6 @@ import { ASK_PARAMS, READ_DISK, SEND, SEND_COMMAND, TRAPPED, type TrappedVerb } 
 const REUSE_LOOK_MS = 100;
 /** An idle helper whose stdin has ended takes no time to end. */
 const END_MS_MAX = 1000;
-/** What takes back a failed `add` may take this long, however short --timeout is. */
-const CLEAN_UP_MS_MIN = 20_000;
-
-/** The deadline of each step that takes a half-made device back. */
-export function cleanUpMs(timeoutMs: number): number {
-  return Math.max(timeoutMs, CLEAN_UP_MS_MIN);
-}
-
 export interface AskOptions {
   readonly timeoutMs: number;
   readonly liburing: string;

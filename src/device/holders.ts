@@ -1,7 +1,6 @@
 // Who holds a device: open files, mounts, swap, other block devices on top of it.
 
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-
+import { readdirSync, readFileSync, readlinkSync } from "../builtin.ts";
 import { charPath, deviceNumber, diskAndPartitions } from "./disk.ts";
 import { hasMapped, hasOpen, openDevices, peek, processIds, processName } from "./processes.ts";
 

@@ -48,7 +48,7 @@ export async function claimFiles(
   }
 }
 
-/** The same look without the claim, for a launcher that need not start a daemon in vain. */
+/** The same look without the claim, before anything is done that would be in vain. */
 export async function checkFiles(claimant: Claimant, options: ClaimOptions): Promise<void> {
   for (const { path, other } of await conflicts(claimant, options)) {
     const what = `"${path}" is in use by device ${other.id} (${diskPath(other.id)}, ${other.target})`;

@@ -1,7 +1,10 @@
 // What a launcher asks of the daemon that it starts, and what the daemon answers; plain JSON.
 
 import type { ExitCode } from "../errors.ts";
+import type { Made } from "../filters/stack.ts";
+import { isFilePath } from "../script/file-path.ts";
 import type { Spec } from "../target.ts";
+import type { Retarget } from "./retarget.ts";
 import type { DeviceRecord } from "./store.ts";
 
 /** The hidden subcommand that becomes the daemon; its argument is a Job. */
@@ -22,6 +25,8 @@ interface CommonJob {
   readonly liburing: string;
   /** Also over files that another device uses. */
   readonly force: boolean;
+  /** Queue Workers that are started before anything else; the others are when they are needed. */
+  readonly threadsAhead?: number;
 }
 
 export interface AddJob extends CommonJob {
@@ -30,11 +35,21 @@ export interface AddJob extends CommonJob {
   readonly record: DeviceRecord;
 }
 
+/** What a person may say of a recovery. */
+export interface RecoverWish {
+  /** Serve it as this, instead of what its record says. */
+  readonly retarget?: Retarget | undefined;
+  /** Also when the target's code is not what it was. */
+  readonly acceptChanges?: boolean;
+}
+
 export interface RecoverJob extends CommonJob {
   readonly verb: "recover";
   readonly id: number;
   /** What the target's spec says otherwise for this one server. */
   readonly once: Spec;
+  /** Of a recovery that nobody has looked into yet: the daemon takes the lock and finds the record itself. */
+  readonly wish?: RecoverWish;
   /** To serve it by, and to keep once it is live; without: the record that there is. */
   readonly record?: DeviceRecord;
   /**
@@ -50,7 +65,7 @@ export type Job = AddJob | RecoverJob;
 
 export type Report =
   | { readonly kind: "ready" }
-  | { readonly kind: "note"; readonly text: string }
+  | { readonly kind: "note"; readonly text: string; readonly isWarning?: true }
   | { readonly kind: "live"; readonly id: number }
   | {
       readonly kind: "error";
@@ -58,3 +73,15 @@ export type Report =
       readonly hint?: string;
       readonly exitCode: ExitCode;
     };
+
+/** The job is a recovery that nobody has looked into yet. */
+export const isUnclaimed = <J extends Pick<Job, "verb">>(job: J): job is J & RecoverJob =>
+  job.verb === "recover" && "wish" in job && job.wish !== undefined;
+
+/** The queue Workers to start before anything else. A disk of functions starts its own threads. */
+export function threadsOf({ target, filters = [], queues }: Made & { queues: number }): number {
+  // The kernel makes no more queues than there are CPUs, whatever is asked for.
+  return isFilePath(target) || filters.length > 0
+    ? 0
+    : Math.min(queues, navigator.hardwareConcurrency);
+}

@@ -1,26 +1,25 @@
 // The launcher's side of a daemon: starts it, hears whether it is live, and cleans up when it died
 // before it could.
 
-import { closeSync, fstatSync, rmSync } from "node:fs";
-import { join } from "node:path";
-
+import { rmSync } from "../builtin.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, messageOf, UblkError } from "../errors.ts";
-import { O, pipe2 } from "../ffi/libc.ts";
+import { close, O, open, pipe2, seekEnd } from "../ffi/libc.ts";
 import { log } from "../log.ts";
-import { findTarget } from "../targets/index.ts";
 import { openToAppend } from "./append.ts";
-import { within } from "./deadline.ts";
-import { deviceIds } from "./disk.ts";
-import { findDevice } from "./find-device.ts";
-import { firstRead } from "./first-read.ts";
-import { cleanUpMs, Helper } from "./helper.ts";
-import { identityText } from "./identity.ts";
+import { cleanUpMs, within } from "./deadline.ts";
 import type { Interrupt } from "./interrupt.ts";
-import { type AddJob, DAEMON_COMMAND, type Job, type RecoverJob, type Report } from "./job.ts";
+import {
+  type AddJob,
+  DAEMON_COMMAND,
+  isUnclaimed,
+  type Job,
+  type RecoverJob,
+  type Report,
+} from "./job.ts";
 import { lastWords } from "./log-file.ts";
 import { prepareDaemonParent } from "./namespace.ts";
-import { noticeDeathSoon } from "./old-kernel.ts";
+import { peek } from "./processes.ts";
 import { CLEAN_ENV, DAEMON_ARGV0, selfCommand } from "./self.ts";
 import type { DeviceLock, Store } from "./store.ts";
 
@@ -33,7 +32,8 @@ type JobToLaunch =
 export interface LaunchOptions {
   readonly job: JobToLaunch;
   readonly store: Store;
-  readonly control: Control;
+  /** Asked for when the daemon serves or has failed, no sooner. */
+  readonly openControl: () => Promise<Control>;
   readonly foreground: boolean;
   /** False: does not read the disk before it returns. */
   readonly waits?: boolean;
@@ -55,7 +55,7 @@ export interface Launched {
 
 /** Starts the daemon and returns when its disk can be read. Throws what kept it from that. */
 export async function launch(options: LaunchOptions): Promise<Launched> {
-  const { job, store, control, foreground, lock, interrupt } = options;
+  const { job, store, openControl, foreground, lock, interrupt } = options;
   const ownNamespace = ownNamespaceFor(foreground);
   const logFile = foreground ? "" : startLog(store, job);
   const daemon = spawnDaemon(
@@ -75,13 +75,18 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
       interrupt.daemonIsLive({ foreground });
       if (options.waits === false || (await isReadable(report.id, daemon.process, options))) {
         // Only now: a disk that can be read has no request that hangs.
-        if (job.verb === "add" && options.waits !== false)
-          await noticeDeathSoon(control, report.id);
+        if (job.verb === "add" && options.waits !== false) {
+          const { noticeDeathSoon } = await import("./old-kernel.ts");
+          await noticeDeathSoon(await openControl(), report.id);
+        }
         return { id: report.id, exited: daemon.process.exited };
       }
     }
     await ending(daemon.process);
-    if (job.verb === "add") await removeRemains(options, job);
+    if (job.verb === "add") await removeWhatIsLeft(options, job);
+    // Dead, it has left the file of its lock.
+    else if (report === undefined && isUnclaimed(job))
+      peek(() => store.lock(job.id, "recover")[Symbol.dispose]());
     if (interrupt.signal !== undefined) throw interrupt.error;
     throw failure(report, job, daemon);
   } finally {
@@ -112,7 +117,7 @@ async function silentError(daemon: Bun.Subprocess, options: LaunchOptions): Prom
   }
   daemon.kill("SIGKILL");
   await within(cleanUpMs(job.timeoutMs), daemon.exited);
-  await removeRemains(options, job);
+  await removeWhatIsLeft(options, job);
   return new UblkError(`${what}: it was killed, and nothing is left of it`, {
     exitCode: EXIT.timedOut,
     hint: "a target that takes long to open needs a longer --timeout",
@@ -125,8 +130,11 @@ async function isReadable(
   daemon: Bun.Subprocess,
   options: LaunchOptions,
 ): Promise<boolean> {
-  const { job, control, interrupt } = options;
+  const { job, interrupt } = options;
   try {
+    // Loaded only now: a recovery has no time for it before.
+    const { firstRead } = await import("./first-read.ts");
+    const control = await options.openControl();
     const isNew = job.verb === "add";
     const { timeoutMs, liburing } = job;
     return await firstRead(id, { control, liburing, timeoutMs, interrupt, daemon, isNew });
@@ -134,10 +142,16 @@ async function isReadable(
     if (job.verb === "add") {
       daemon.kill("SIGKILL");
       await ending(daemon);
-      await removeRemains(options, job);
+      await removeWhatIsLeft(options, job);
     }
     throw error;
   }
+}
+
+async function removeWhatIsLeft(options: LaunchOptions, job: JobToLaunch): Promise<void> {
+  if (job.verb !== "add") return;
+  const { removeRemains } = await import("./remains.ts");
+  await removeRemains({ ...options, control: await options.openControl() }, job);
 }
 
 /** After a signal that the daemon heard as it was going live: does it end, or is its disk in use? */
@@ -177,10 +191,10 @@ export function spawnDaemon(
   const ends = new Int32Array(2);
   if (pipe2(ends, O.CLOEXEC) < 0) throw new UblkError("Cannot make a pipe to the daemon");
   const [reports = -1, reportTo = -1] = ends;
-  const logFd = job.log === "" ? -1 : openToAppend(job.log);
+  const logFd = openLog(job);
   // In the foreground stdout is for the launcher's data.
   const output = logFd < 0 ? 2 : logFd;
-  const logBegan = logFd < 0 ? 0 : fstatSync(logFd).size;
+  const logBegan = logFd < 0 ? 0 : seekEnd(logFd);
   let child: Daemon["process"];
   try {
     child = Bun.spawn(selfCommand([DAEMON_COMMAND, JSON.stringify(job)], program), {
@@ -192,13 +206,13 @@ export function spawnDaemon(
     });
   } catch (cause) {
     // Whoever starts one after the other must not run out of descriptors.
-    for (const fd of [reports, logFd]) if (fd >= 0) closeSync(fd);
+    for (const fd of [reports, logFd]) if (fd >= 0) close(fd);
     throw new UblkError(`Cannot start ${program ?? "the server"}: ${messageOf(cause)}`, {
       cause,
       hint: "nothing was changed",
     });
   } finally {
-    closeSync(reportTo);
+    close(reportTo);
   }
   const heard = new Reports(reports);
   let isOpen = true;
@@ -210,17 +224,24 @@ export function spawnDaemon(
     [Symbol.dispose]: () => {
       if (!isOpen) return;
       isOpen = false;
-      if (logFd >= 0) closeSync(logFd);
+      if (logFd >= 0) close(logFd);
       void heard.close();
     },
   };
 }
 
+/** -1 in the foreground. A recovery that may be refused makes no file where there is none. */
+function openLog(job: Job): number {
+  if (job.log === "") return -1;
+  if (!isUnclaimed(job)) return openToAppend(job.log);
+  const flags = O.RDWR | O.APPEND | O.NOFOLLOW | O.CLOEXEC;
+  const fd = open(job.log, flags);
+  return fd < 0 ? open("/dev/null", flags) : fd;
+}
+
 /** A new daemon's log begins under a name of its own: the id may be taken, by a device with a log. */
 function startLog(store: Store, job: JobToLaunch): string {
-  return job.verb === "add"
-    ? join(store.dir, `starting-${process.pid}.log`)
-    : store.logPath(job.id);
+  return job.verb === "add" ? `${store.dir}/starting-${process.pid}.log` : store.logPath(job.id);
 }
 
 export function ownNamespaceFor(foreground: boolean): boolean {
@@ -248,7 +269,7 @@ export class Reports {
   /** The stream leaves its descriptor open. */
   async close(): Promise<void> {
     await this.#reader.cancel();
-    closeSync(this.#fd);
+    close(this.#fd);
   }
 
   /** Prints the notes; resolves with what the daemon came to, or undefined when it died first. */
@@ -259,7 +280,8 @@ export class Reports {
         const report = JSON.parse(this.#text.slice(0, end)) as Report;
         this.#text = this.#text.slice(end + 1);
         if (report.kind !== "note") return report;
-        log.info(report.text);
+        if (report.isWarning) log.warn(report.text);
+        else log.info(report.text);
         continue;
       }
       const { done, value } = await this.#reader.read();
@@ -267,27 +289,6 @@ export class Reports {
       this.#text += this.#decoder.decode(value, { stream: true });
     }
   }
-}
-
-/** A daemon that was killed in the middle of `add` leaves a half-made device: it is known by its identity. */
-async function removeRemains(
-  { control, store, lock }: LaunchOptions,
-  { record, timeoutMs, liburing }: Pick<AddJob, "record" | "timeoutMs" | "liburing">,
-): Promise<void> {
-  const options = { control, timeoutMs: cleanUpMs(timeoutMs), liburing };
-  for (const id of deviceIds()) {
-    const info = await findDevice(control, id);
-    if (info === undefined || identityText(info.identity) !== record.identity) continue;
-    // Where the kernel has chosen the id, its lock died with the daemon.
-    using own = lock === undefined ? await store.lockSoon(id, "add", options.timeoutMs) : undefined;
-    void own;
-    await using helper = new Helper(info, options);
-    await helper.send("stop");
-    await helper.send("del");
-    store.remove(id);
-    store.events.add("deleted", { id, target: record.target });
-  }
-  await findTarget(record.target).remove?.(record.spec, record);
 }
 
 /** The error of a daemon that has ended without being live. */
@@ -305,12 +306,13 @@ export function failure(
   const words = isForeground ? "" : lastWords(logFd, logBegan);
   // In the foreground its end is ours, at whatever time it comes.
   const exitCode = isForeground && daemon.signalCode === "SIGKILL" ? EXIT.killed : EXIT.failed;
-  return new UblkError(
-    `The server process died while it was starting: ${how}${words === "" ? "" : `: ${words}`}`,
-    {
-      exitCode,
-      hint:
-        job.verb === "add" ? "nothing is left of it" : "nothing was changed; see: ublk-bun list",
-    },
-  );
+  const [what, left] =
+    report?.kind === "live"
+      ? ["served, and has ended before its disk was read", "somebody may have ended it"]
+      : ["died while it was starting", "nothing was changed"];
+  const said = words === "" ? "" : `: ${words}`;
+  return new UblkError(`The server process ${what}: ${how}${said}`, {
+    exitCode,
+    hint: job.verb === "add" ? "nothing is left of it" : `${left}; see: ublk-bun list`,
+  });
 }

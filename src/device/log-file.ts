@@ -1,8 +1,7 @@
 // A daemon's log: its stdout and stderr are this file, which is rotated once so that a run folder
 // in memory never fills.
 
-import { closeSync, fstatSync, readSync, renameSync, statSync } from "node:fs";
-
+import { closeSync, fstatSync, readSync, renameSync, statSync } from "../builtin.ts";
 import { dup2 } from "../ffi/libc.ts";
 import { openToAppend } from "./append.ts";
 import { peek } from "./processes.ts";
@@ -27,11 +26,14 @@ export class LogFile {
     this.#path = path;
   }
 
-  /** Goes on in the file of this name, when another process has put a new one there. */
-  follow(): void {
-    peek(() => {
-      if (statSync(this.#path).ino !== fstatSync(2).ino) this.#open();
+  /** Goes on in the file of this name, when that is another one by now, or is still to be made. False: it cannot. */
+  follow(): boolean {
+    const followed = peek(() => {
+      const there = statSync(this.#path, { throwIfNoEntry: false });
+      if (there?.ino !== fstatSync(2).ino) this.#open();
+      return true;
     });
+    return followed === true;
   }
 
   /** Looks at the file's size now and then; does not keep the process alive. */

@@ -1,9 +1,7 @@
 // What a daemon must inherit from before its exec, so that every thread of it has it.
 
-import { readFileSync, writeFileSync } from "node:fs";
-
 import { CLONE, close, mount, MS, O, open, PR, prctl, setns, unshare } from "../ffi/libc.ts";
-import { peek } from "./processes.ts";
+import { readText, writeText } from "../ffi/small-files.ts";
 
 /** A server that is killed for memory takes its disk's users with it; one of a person's own code: daemon.ts. */
 const OOM_SCORE_ADJ = -1000;
@@ -27,11 +25,7 @@ export interface Surroundings {
 export function prepareDaemonParent(): Surroundings {
   const refused: string[] = [];
   if (prctl(PR.SET_IO_FLUSHER, 1) < 0) refused.push("PR_SET_IO_FLUSHER");
-  const adjusted = peek(() => {
-    writeFileSync("/proc/self/oom_score_adj", String(OOM_SCORE_ADJ));
-    return true;
-  });
-  if (!adjusted) refused.push("oom_score_adj");
+  if (!writeText("/proc/self/oom_score_adj", String(OOM_SCORE_ADJ))) refused.push("oom_score_adj");
   const ownNamespace = leaveMountNamespace();
   if (!ownNamespace) refused.push("a mount namespace of its own");
   return { refused, ownNamespace };
@@ -57,7 +51,7 @@ function leaveMountNamespace(): boolean {
  * mounts propagate. Source: proc_pid_mountinfo(5).
  */
 function isRootPropagated(): boolean {
-  const text = peek(() => readFileSync("/proc/self/mountinfo", "utf8")) ?? "";
+  const text = readText("/proc/self/mountinfo") ?? "";
   const mounts = text.split("\n").map((line) => line.split(" "));
   const root = mounts.findLast((fields) => fields[4] === "/");
   return root !== undefined && /^(shared|master):/.test(root[6] ?? "");

@@ -1,8 +1,7 @@
 // sd_notify(3): tells the service manager how this process is, over the socket that it names.
 
 import { AF, close, MSG, sendto, SOCK, socket } from "../ffi/libc.ts";
-
-const SUN_PATH_BYTES_MAX = 107;
+import { unixAddress } from "./unix-socket.ts";
 
 /** Sends `READY=1` and the like, a line each; false where nobody wants to know or nobody hears. */
 export function notifyManager(
@@ -17,15 +16,4 @@ export function notifyManager(
   const sent = sendto(fd, Buffer.from(lines.join("")), MSG.NOSIGNAL, address);
   close(fd);
   return sent >= 0;
-}
-
-/** struct sockaddr_un. "@" begins an abstract name: a zero byte, and no zero at its end. */
-function unixAddress(path: string): Uint8Array | undefined {
-  const isAbstract = path.startsWith("@");
-  if (!isAbstract && !path.startsWith("/")) return undefined;
-  const name = Buffer.from(isAbstract ? `\0${path.slice(1)}` : `${path}\0`);
-  if (name.length > SUN_PATH_BYTES_MAX + 1) return undefined;
-  const family = Buffer.alloc(2);
-  family.writeUInt16LE(AF.UNIX);
-  return Buffer.concat([family, name]);
 }

@@ -1,8 +1,7 @@
 // What kernels before 6.16 need: they learn of a server's death from its commands and threads, not from
 // the release of its char device.
 
-import { writeFileSync } from "node:fs";
-
+import { writeFileSync } from "../builtin.ts";
 import type { Control } from "../control/control.ts";
 import { close, pidfd_open } from "../ffi/libc.ts";
 import { UBLK_F } from "../ffi/ublk.ts";

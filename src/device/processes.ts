@@ -1,7 +1,6 @@
 // What /proc tells of other processes: whether one lives, and what it holds open.
 
-import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
-import { basename } from "node:path";
+import { basename, readdirSync, readFileSync, readlinkSync, statSync } from "../builtin.ts";
 
 /** An errand in /proc may lose its process at any moment: then there is nothing to say of it. */
 export function peek<T>(look: () => T): T | undefined {

@@ -1,9 +1,7 @@
 // The daemon's ear: a socket in the run folder, over which another process of root's asks it to let
 // go of its device for a successor. Requests and answers are lines of JSON.
 
-import { closeSync, openSync, unlinkSync } from "node:fs";
-import { basename, dirname } from "node:path";
-
+import { basename, closeSync, dirname, openSync, unlinkSync } from "../builtin.ts";
 import { EXIT, type ExitCode, messageOf, UblkError } from "../errors.ts";
 import { within } from "./deadline.ts";
 import { diskPath } from "./disk.ts";

@@ -6,7 +6,7 @@ import type { Control } from "../control/control.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { UBLK_F } from "../ffi/ublk.ts";
-import { targets } from "../targets/index.ts";
+import { findTarget, targets } from "../targets/index.ts";
 import { diskPath } from "./disk.ts";
 import { findDevice } from "./find-device.ts";
 import { Helper } from "./helper.ts";
@@ -181,8 +181,8 @@ function loadIfUsable({ store, force }: RemoveOptions, id: number): DeviceRecord
 
 async function forget(record: DeviceRecord, { store }: RemoveOptions): Promise<void> {
   // A newer program's target is unknown to this one: the device is gone all the same.
-  const target = targets.find(({ name }) => name === record.target);
-  await target?.remove?.(record.spec, record);
+  if (Object.hasOwn(targets, record.target))
+    await findTarget(record.target).remove?.(record.spec, record);
   store.remove(record.id);
 }
 

@@ -1,8 +1,7 @@
 // A device whose server ends on purpose: `watch` leaves it alone until somebody recovers it. The mark is
 // a file of its own, because taking it back must work on a full file system too.
 
-import { readFileSync, writeFileSync } from "node:fs";
-
+import { readFileSync, writeFileSync } from "../builtin.ts";
 import { messageOf, UblkError } from "../errors.ts";
 import { peek } from "./processes.ts";
 import { type DeviceRecord, type Store, unlinkIfThere } from "./store.ts";

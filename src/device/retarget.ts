@@ -20,6 +20,8 @@ export interface Retarget {
   readonly spec: Spec;
   /** undefined: nothing was said of filters. */
   readonly filters: readonly FilterSpec[] | undefined;
+  /** Running a request twice does no harm; known to whoever has loaded its code. */
+  readonly isRepeatable: boolean;
 }
 
 /** Devices that are served in a way we do not know. */
@@ -32,7 +34,7 @@ const STALL_TIMEOUT_MS = 30_000;
  */
 export function retargeted(
   info: DevInfo,
-  { target, spec, filters }: Retarget,
+  { target, spec, filters, isRepeatable }: Retarget,
   { store, force, note }: { store: Store; force: boolean; note: (text: string) => void },
 ): DeviceRecord {
   const { id, flags } = info;
@@ -65,7 +67,7 @@ export function retargeted(
   const found = targetOf(made);
   chooseMode(mode, { name: found.name, data: dataOf(found, spec) }, flags);
   // The device's for good: it only warns.
-  const recovery = chooseRecovery(recoveryOf(flags), found.repeatable?.(spec) !== false, note);
+  const recovery = chooseRecovery(recoveryOf(flags), isRepeatable, note);
   if (old !== undefined && old.target !== target && findTarget(old.target).remove !== undefined) {
     note(`what ${old.target} kept for device ${id} is not removed`);
   }

@@ -1,7 +1,7 @@
 // Starts this program again: as a daemon, or as a helper that may get stuck in the kernel.
 
-import { accessSync, constants, readFileSync, statSync } from "node:fs";
-
+import { accessSync, readFileSync, statSync } from "../builtin.ts";
+import { OK } from "../ffi/libc.ts";
 import { peek } from "./processes.ts";
 
 /** argv[0] of what must outlive everything else: at shutdown, init leaves such a process for last. */
@@ -22,7 +22,7 @@ const isCompiled = Bun.main.startsWith("/$bunfs/");
 
 const isExecutable = (path: string) =>
   peek(() => {
-    accessSync(path, constants.X_OK);
+    accessSync(path, OK.X);
     return true;
   }) === true;
 

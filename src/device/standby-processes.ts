@@ -1,7 +1,6 @@
 // The standbys of a device, found by their command lines: whoever stops the disk is not who started them.
 
-import { readFileSync } from "node:fs";
-
+import { readFileSync } from "../builtin.ts";
 import { holdsChar } from "./holders.ts";
 import { DAEMON_COMMAND, type Job } from "./job.ts";
 import { peek, processIds } from "./processes.ts";

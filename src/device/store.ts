@@ -3,7 +3,6 @@
 import {
   accessSync,
   closeSync,
-  constants,
   existsSync,
   fstatSync,
   fsyncSync,
@@ -16,11 +15,9 @@ import {
   renameSync,
   statSync,
   unlinkSync,
-} from "node:fs";
-import { join } from "node:path";
-
+} from "../builtin.ts";
 import { EXIT, messageOf, UblkError } from "../errors.ts";
-import { flock, LOCK } from "../ffi/libc.ts";
+import { flock, LOCK, O, OK } from "../ffi/libc.ts";
 import type { FilterSpec } from "../filter.ts";
 import type { Mode } from "../queue/protocol.ts";
 import type { Spec } from "../target.ts";
@@ -99,28 +96,28 @@ export class Store {
   }
 
   logPath(id: number): string {
-    return join(this.dir, `${id}.log`);
+    return `${this.dir}/${id}.log`;
   }
 
   recordPath(id: number): string {
-    return join(this.dir, `${id}.json`);
+    return `${this.dir}/${id}.json`;
   }
 
   /** Where the device's daemon hears requests. */
   socketPath(id: number): string {
-    return join(this.dir, `${id}.sock`);
+    return `${this.dir}/${id}.sock`;
   }
 
   /** As long as it is there, the device has no server on purpose. */
   restPath(id: number): string {
-    return join(this.dir, `${id}.rest`);
+    return `${this.dir}/${id}.rest`;
   }
 
   /** Makes the folder. Throws UblkError where it cannot, or cannot write in it. */
   prepare(): void {
     try {
       mkdirSync(this.dir, { recursive: true, mode: 0o700 });
-      accessSync(this.dir, constants.W_OK | constants.X_OK);
+      accessSync(this.dir, OK.W | OK.X);
     } catch (cause) {
       throw new UblkError(`Cannot use the run folder "${this.dir}": ${messageOf(cause)}`, {
         cause,
@@ -220,15 +217,17 @@ export class Store {
     // What a server that was killed in the middle of writing has left.
     const half = new RegExp(`^${id}\\.json\\.\\d+\\.tmp$`);
     const names = existsSync(this.dir) ? readdirSync(this.dir) : [];
-    for (const name of names.filter((each) => half.test(each))) unlinkIfThere(join(this.dir, name));
+    for (const name of names.filter((each) => half.test(each)))
+      unlinkIfThere(`${this.dir}/${name}`);
   }
 
   /**
    * Takes the device's lock, which whoever changes a device holds. It is released by disposing it,
-   * or when the last process that has its descriptor ends. Throws UblkError (exit 5) naming the holder.
+   * or when the last process that has its descriptor ends. Throws UblkError (exit 5) naming the holder: `pid`,
+   * as long as that lives.
    */
-  lock(id: number, verb: string): DeviceLock {
-    return this.#lock(`${id}.lock`, verb, (holder) => lockedError(id, holder));
+  lock(id: number, verb: string, pid = process.pid): DeviceLock {
+    return this.#lock(`${id}.lock`, `${pid} ${verb}`, (holder) => lockedError(id, holder));
   }
 
   /** As `lock`, but waits for whoever has it, `ms` milliseconds at most. */
@@ -238,17 +237,19 @@ export class Store {
 
   /** Held while the files of a new device are compared with those of all others, and claimed. */
   lockFiles(timeoutMs: number): Promise<DeviceLock> {
-    return soon(timeoutMs, () => this.#lock("files.lock", "claim", filesLockedError));
+    return soon(timeoutMs, () =>
+      this.#lock("files.lock", `${process.pid} claim`, filesLockedError),
+    );
   }
 
   /** Held by the one `watch` of this run folder. */
   lockWatch(): DeviceLock {
-    return this.#lock("watch.lock", "watch", watchLockedError);
+    return this.#lock("watch.lock", `${process.pid} watch`, watchLockedError);
   }
 
   /** True while somebody has the device's lock. Asks without taking it: that would refuse others. */
   isLocked(id: number): boolean {
-    const stat = statSync(join(this.dir, `${id}.lock`), { throwIfNoEntry: false });
+    const stat = statSync(`${this.dir}/${id}.lock`, { throwIfNoEntry: false });
     if (stat === undefined) return false;
     const locks = peek(() => readFileSync("/proc/locks", "utf8")) ?? "";
     // "1: FLOCK  ADVISORY  WRITE 708 00:13:12345 0 EOF"; the file system's number is left out, for
@@ -256,8 +257,8 @@ export class Store {
     return new RegExp(`^\\d+: FLOCK .*:${stat.ino} 0 EOF$`, "m").test(locks);
   }
 
-  #lock(name: string, verb: string, onHeld: (holder: string) => UblkError): DeviceLock {
-    const path = join(this.dir, name);
+  #lock(name: string, holderText: string, onHeld: (holder: string) => UblkError): DeviceLock {
+    const path = `${this.dir}/${name}`;
     for (;;) {
       const fd = openToAppend(path);
       if (flock(fd, LOCK.EX | LOCK.NB) < 0) {
@@ -269,7 +270,7 @@ export class Store {
       if (isSameFile(fd, path)) {
         // Its name is for others to read; on a full file system the lock must do without.
         ftruncateSync(fd);
-        tryWrite(fd, `${process.pid} ${verb}`);
+        tryWrite(fd, holderText);
         return { fd, [Symbol.dispose]: () => this.#unlock(fd, path) };
       }
       closeSync(fd);
@@ -332,7 +333,7 @@ function lockHolder(fd: number, path: string): string {
 /** The text of a file that is this user's or root's, and no link: anybody can link in a /tmp. */
 function readOwnFile(path: string): string {
   if (lstatSync(path).isSymbolicLink()) throw new Error("it is a symbolic link");
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const fd = openSync(path, O.RDONLY | O.NOFOLLOW | O.NONBLOCK);
   try {
     const { uid } = fstatSync(fd);
     if (isAnothers(uid)) throw new Error(`it belongs to user ${uid}`);

@@ -1,7 +1,6 @@
 // The threads that serve a device's queues, found by the names that they give themselves.
 
-import { readdirSync, readFileSync } from "node:fs";
-
+import { readdirSync, readFileSync } from "../builtin.ts";
 import { peek } from "./processes.ts";
 
 /** Queue number -> thread id, in process `pid`. */

@@ -1,7 +1,6 @@
 // Gives back the memory that only the start needed, once a daemon serves.
 
-import { readFileSync } from "node:fs";
-
+import { readFileSync } from "../builtin.ts";
 import { MADV, madvise } from "../ffi/libc.ts";
 
 /**

@@ -1,8 +1,15 @@
 // The systemd unit of `watch`, and how it gets to where systemd looks for it.
 
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-
+import {
+  chmodSync,
+  dirname,
+  join,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "../builtin.ts";
 import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { peek } from "./processes.ts";
 

@@ -205,8 +205,7 @@ async function recoveredByOld(
   try {
     const record = options.store.load(id)!;
     const other = program === undefined ? {} : { program };
-    const how = { foreground: false, force: false, once: {}, isChanged: false } as const;
-    await recoverLocked(record, lock, { ...options, ...how, ...other });
+    await recoverLocked(record, lock, { ...options, foreground: false, ...other });
   } catch (second) {
     return new UblkError(
       `${why}; and the old program could not take ${diskPath(id)} back: ${messageOf(second)}`,

@@ -1,8 +1,7 @@
 // Waiting for a device to get into a state. The kernel tells nobody about that: it is asked, ever less
 // often, and at once when somebody has done something to a device.
 
-import { watch } from "node:fs";
-
+import { watch } from "../builtin.ts";
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, UblkError } from "../errors.ts";

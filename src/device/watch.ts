@@ -1,7 +1,6 @@
 // watch: recovers this host's disks whenever their servers die. One process; it opens no device.
 
-import { statSync, watch } from "node:fs";
-
+import { statSync, watch } from "../builtin.ts";
 import type { Control } from "../control/control.ts";
 import { EXIT, messageOf, UblkError } from "../errors.ts";
 import { log, logAsDaemon } from "../log.ts";

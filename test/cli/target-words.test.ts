@@ -74,12 +74,12 @@ test.each(["--filter cow=over loop -f x", "--seed 7 loop -f x", "-f ./x.ts loop 
   (line) => expect(checkCommand(words(line)).args).toHaveProperty("file"),
 );
 
-test("recover --target takes the target's options, and needs no size", () => {
-  const args = recoverCommand(words("0 --target null")).args as Record<
+test("recover --target takes the target's options, and needs no size", async () => {
+  const args = (await recoverCommand(words("0 --target null"))).args as Record<
     string,
     { default?: string }
   >;
   expect(args).toHaveProperty("size");
   expect(args["size"]).not.toHaveProperty("default");
-  expect(recoverCommand(words("0")).args).not.toHaveProperty("size");
+  expect((await recoverCommand(words("0"))).args).not.toHaveProperty("size");
 });

@@ -1,7 +1,7 @@
 // Hosts as we find them: bare, locked down, without the driver, without rights.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 
 import { BareRoot } from "../support/bare-root.ts";
 import { readBlock } from "../support/crash.ts";
@@ -125,6 +125,26 @@ test("--liburing and UBLK_BUN_LIBURING: a good one, none, and something else", a
   // The record remembers it: a recover from elsewhere needs no environment.
   await ublkOk("recover", "0", "--quiet");
   await readBlock(device.path);
+});
+
+test("a disk that was added with a library of its own is recovered with it", async () => {
+  const library = "/run/liburing-of-its-own.so.2";
+  const isMapped = async (device: TestDevice) =>
+    readFileSync(`/proc/${await device.serverPid()}/maps`, "utf8").includes(library);
+  copyFileSync(`${repository}/dist/liburing.so.2`, library);
+  await using device = await TestDevice.add("null", "-n0", "--liburing", library);
+  expect(await isMapped(device)).toBe(true);
+  await device.killServer();
+  rmSync(library);
+  const refused = await ublk("recover", "0");
+  expect(refused).toMatchObject({ exitCode: 4, stdout: "" });
+  expect(refused.stderr).toContain(`Cannot load liburing "${library}"`);
+  expect((await device.report()).state).toBe("QUIESCED");
+  copyFileSync(`${repository}/dist/liburing.so.2`, library);
+  await ublkOk("recover", "0");
+  expect(await isMapped(device)).toBe(true);
+  await readBlock(device.path);
+  rmSync(library);
 });
 
 test("a run folder that cannot be written is an error before anything is done", async () => {

@@ -1,7 +1,7 @@
 // What recover, stop and del do not touch: devices that cannot be recovered, and other tools' devices.
 
 import { afterEach, expect, test } from "bun:test";
-import { chownSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chownSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 
 import { parseRecord, recordText as textOf } from "../../src/device/record-text.ts";
 import { killNow, readBlock, recordPath, recordText } from "../support/crash.ts";
@@ -54,6 +54,9 @@ test("a record that is missing, damaged, newer, a link, or somebody else's: 6", 
   await expectRefused(["recover", "0"], 6, /is a symbolic link/, /ublk-bun del 0 --force/);
   await expectRefused(["del", "0"], 6, /is a symbolic link/, /ublk-bun del 0 --force/);
   rmSync(path);
+  Bun.spawnSync(["mkfifo", path]);
+  await expectRefused(["recover", "0"], 6, /is not usable/, /ublk-bun del 0 --force/);
+  rmSync(path);
   writeFileSync(path, good);
   chownSync(path, 1000, 1000);
   await expectRefused(["recover", "0"], 6, /belongs to user 1000/, /ublk-bun del 0 --force/);
@@ -82,6 +85,24 @@ test("without recovery, stopped, not there", async () => {
   await ublkOk("stop", "0");
   await expectRefused(["recover", "0"], 6, /DEAD.*stopped/, /ublk-bun del 0/);
   expect((await device.report()).state).toBe("DEAD");
+});
+
+test("a live disk is refused by its server's socket, and without it by a server of its own", async () => {
+  await using device = await TestDevice.add("null", "-n0");
+  const folder = () => readdirSync("/run/ublk-bun").toSorted();
+  const log = () => readFileSync("/run/ublk-bun/0.log", "utf8");
+  const [files, logged, pid] = [folder(), log(), await device.serverPid()];
+  const heard = await ublk("recover", "0");
+  rmSync("/run/ublk-bun/0.sock");
+  const unheard = await ublk("recover", "0");
+  const refusal = `ublk-bun: Device 0 is live: pid ${pid} (ublk-bun) serves /dev/ublkb0 (there is nothing to recover)\n`;
+  for (const outcome of [heard, unheard]) {
+    expect(outcome).toMatchObject({ exitCode: 6, stdout: "", stderr: refusal });
+  }
+  // Nothing is left of it: no file, no word in the disk's log.
+  expect(folder()).toEqual(files.filter((name) => name !== "0.sock"));
+  expect(log()).toBe(logged);
+  await readBlock(device.path);
 });
 
 test("another tool's device 0 while our record lies there is touched by --force alone", async () => {

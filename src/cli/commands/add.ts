@@ -1,6 +1,6 @@
 // add: makes a disk and serves it in the background.
 
-import { type CommandDef, defineCommand, type ParsedArgs } from "citty";
+import type { CommandDef, ParsedArgs } from "citty";
 
 import { addDevice, type AddWish } from "../../device/begin.ts";
 import { type Mode, MODES } from "../../device/modes.ts";
@@ -11,8 +11,9 @@ import { UBLK_F, UBLK_MAX_QUEUE_DEPTH } from "../../ffi/ublk.ts";
 import { parseFilters } from "../../filters/index.ts";
 import { type Target, valuesOf } from "../../target.ts";
 import { parseBytes, parseInteger, parseMilliseconds } from "../../units.ts";
-import { commonArgs, DEVICE_ID_MAX, jsonArg } from "../args.ts";
-import { finishLaunch, launchArgs } from "../launched.ts";
+import { commonArgs, DEVICE_ID_MAX, jsonArg, launchArgs } from "../args.ts";
+import { defineCommand } from "../define.ts";
+import { finishLaunch } from "../launched.ts";
 import { openSession } from "../session.ts";
 import { filterArg, targetArg, targetByWord, targetNamed, whichTarget } from "../target-words.ts";
 

@@ -1,9 +1,8 @@
 // check: whether a target does what a disk must, crashes included; needs neither root nor driver.
 
-import { resolve } from "node:path";
+import type { CommandDef, ParsedArgs } from "citty";
 
-import { type CommandDef, defineCommand, type ParsedArgs } from "citty";
-
+import { resolve } from "../../builtin.ts";
 import type { DiskOptions } from "../../check/disk.ts";
 import { type Result, runChecks } from "../../check/run.ts";
 import { CLEAN_ENV, selfCommand } from "../../device/self.ts";
@@ -17,6 +16,7 @@ import { type Spec, type Target, valuesOf } from "../../target.ts";
 import { findTarget } from "../../targets/index.ts";
 import { parseInteger, parseMilliseconds } from "../../units.ts";
 import { jsonArg } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { print, printJson } from "../output.ts";
 import { filterArg, targetNamed, targetNames } from "../target-words.ts";
 

@@ -1,13 +1,12 @@
 // del: removes the disk, unless somebody has it open, then the device, its record and its log.
 
-import { defineCommand } from "citty";
-
 import { diskPath } from "../../device/disk.ts";
 import { deleteAll, type Deletion } from "../../device/remove-all.ts";
 import { deleteDevice, type DeleteOptions } from "../../device/remove.ts";
 import { UsageError } from "../../errors.ts";
 import { log } from "../../log.ts";
 import { commonArgs, idArgs, jsonArg, optionalId, requiredId } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { print, printJson } from "../output.ts";
 import { openSession } from "../session.ts";
 

@@ -1,13 +1,11 @@
 // doctor: looks for what is wrong with this host's ublk devices and says what to do.
 
-import { resolve } from "node:path";
-
-import { defineCommand } from "citty";
-
+import { resolve } from "../../builtin.ts";
 import { examine } from "../../device/doctor.ts";
 import { Store } from "../../device/store.ts";
 import { EXIT } from "../../errors.ts";
 import { commonArgs, jsonArg, timeoutOf } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { print, printJson } from "../output.ts";
 
 export default defineCommand({

@@ -1,15 +1,12 @@
 // events: what has happened to disks, a line of JSON each; --follow: also what happens from now on.
 
-import { watch } from "node:fs";
-import { resolve } from "node:path";
-
-import { defineCommand } from "citty";
-
+import { resolve, watch } from "../../builtin.ts";
 import { type DeviceEvent, EventReader } from "../../device/events.ts";
 import { Store } from "../../device/store.ts";
 import { UsageError } from "../../errors.ts";
 import { parseInteger, parseMilliseconds } from "../../units.ts";
 import { commonArgs, idArgs, optionalId } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { printWhileRead } from "../output.ts";
 
 export default defineCommand({

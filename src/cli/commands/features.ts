@@ -1,10 +1,9 @@
 // features: the driver's feature bits, in the kernel test server's format.
 
-import { defineCommand } from "citty";
-
 import { flagNames } from "../../device/inspect.ts";
 import { EXIT, UblkError } from "../../errors.ts";
 import { commonArgs, jsonArg } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { print, printJson } from "../output.ts";
 import { openSession } from "../session.ts";
 

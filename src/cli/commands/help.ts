@@ -1,15 +1,14 @@
 // help: what there is, or what one command or target takes.
 
-import { resolve } from "node:path";
-
-import { defineCommand } from "citty";
 import type { Param } from "ublk-bun";
 
+import { resolve } from "../../builtin.ts";
 import { UsageError } from "../../errors.ts";
 import { filters, findFilter } from "../../filters/index.ts";
 import { isFilePath } from "../../script/file-path.ts";
 import { loadDefinition } from "../../script/load.ts";
 import { findTarget, targets } from "../../targets/index.ts";
+import { defineCommand } from "../define.ts";
 import { print } from "../output.ts";
 import { closest } from "../strict.ts";
 import { optionLines } from "../usage.ts";
@@ -111,11 +110,12 @@ function overview(): string {
 function targetLines(): string[] {
   const ofOnesOwn = { ...findTarget(SOME_FILE), name: SOME_FILE };
   return [
-    ...[...targets, ofOnesOwn].flatMap(({ name, summary, args }) => [
-      `Target ${name}: ${summary}`,
-      ...optionLines(args),
-    ]),
-    ...filters.map(({ usage, summary }) => `Filter ${usage}: ${summary}`),
+    ...[...Object.values(targets).map((load) => load()), ofOnesOwn].flatMap(
+      ({ name, summary, args }) => [`Target ${name}: ${summary}`, ...optionLines(args)],
+    ),
+    ...Object.values(filters)
+      .map((load) => load())
+      .map(({ usage, summary }) => `Filter ${usage}: ${summary}`),
     `Filter ${SOME_FILTER}: ${findFilter(SOME_FILTER).summary}`,
   ];
 }

@@ -1,10 +1,9 @@
 // info: everything that is known of one device.
 
-import { defineCommand } from "citty";
-
 import { getDevInfo } from "../../control/commands/index.ts";
 import { inspectDetails } from "../../device/details.ts";
 import { commonArgs, idArgs, jsonArg, requiredId } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { formatDetails } from "../details.ts";
 import { print, printJson } from "../output.ts";
 import { openSession } from "../session.ts";

@@ -1,11 +1,9 @@
 // init: a folder with a target to start from.
 
-import { resolve } from "node:path";
-
-import { defineCommand } from "citty";
-
+import { resolve } from "../../builtin.ts";
 import { messageOf, UblkError, UsageError } from "../../errors.ts";
 import { initFolder } from "../../init/folder.ts";
+import { defineCommand } from "../define.ts";
 import { print } from "../output.ts";
 
 export default defineCommand({

@@ -1,7 +1,5 @@
 // list: shows what the kernel, sysfs and the records know of the devices.
 
-import { defineCommand } from "citty";
-
 import type { DevInfo } from "../../control/commands/dev-info.ts";
 import { getDevInfo } from "../../control/commands/index.ts";
 import { inspectDetails } from "../../device/details.ts";
@@ -9,6 +7,7 @@ import { deviceIds } from "../../device/disk.ts";
 import { findDevice } from "../../device/find-device.ts";
 import { inspect } from "../../device/inspect.ts";
 import { commonArgs, idArgs, jsonArg, optionalId } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { formatDetails } from "../details.ts";
 import { formatDevice, print, printJson } from "../output.ts";
 import { openSession, type Session } from "../session.ts";

@@ -1,10 +1,9 @@
 // quiesce: ends a disk's server without a crash; its I/O waits for recover.
 
-import { defineCommand } from "citty";
-
 import { diskPath } from "../../device/disk.ts";
 import { quiesceDevice } from "../../device/quiesce.ts";
 import { commonArgs, idArgs, jsonArg, requiredId } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { print, printJson } from "../output.ts";
 import { openSession } from "../session.ts";
 

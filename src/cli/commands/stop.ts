@@ -1,11 +1,10 @@
 // stop: removes the disk, unless somebody has it open; its device and record stay for del.
 
-import { defineCommand } from "citty";
-
 import { diskPath } from "../../device/disk.ts";
 import { stopDevice } from "../../device/remove.ts";
 import { UsageError } from "../../errors.ts";
 import { commonArgs, idArgs, jsonArg, requiredId } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { print, printJson } from "../output.ts";
 import { openSession } from "../session.ts";
 

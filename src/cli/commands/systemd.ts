@@ -1,13 +1,11 @@
 // systemd: prints the unit that runs watch, or installs it.
 
-import { resolve } from "node:path";
-
-import { defineCommand } from "citty";
-
+import { resolve } from "../../builtin.ts";
 import { ownProgram } from "../../device/self.ts";
 import { installUnit, UNIT_DIR, UNIT_NAME, unitText } from "../../device/unit.ts";
 import { UsageError } from "../../errors.ts";
 import { commonArgs, timeoutOf } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { print } from "../output.ts";
 import { readWatchArgs, watchArgs } from "../watch-args.ts";
 

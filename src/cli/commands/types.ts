@@ -1,8 +1,7 @@
 // types: the types of the module "ublk-bun", for the editor of whoever writes a target.
 
-import { defineCommand } from "citty";
-
 import { apiTypes } from "../../init/types.ts";
+import { defineCommand } from "../define.ts";
 import { print } from "../output.ts";
 
 export default defineCommand({

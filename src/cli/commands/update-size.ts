@@ -1,12 +1,11 @@
 // update-size: gives a live disk another size.
 
-import { defineCommand } from "citty";
-
 import { diskPath } from "../../device/disk.ts";
 import { resizeDevice } from "../../device/resize.ts";
 import { UsageError } from "../../errors.ts";
 import { formatBytes, parseBytes } from "../../units.ts";
 import { commonArgs, idArgs, jsonArg, requiredId } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { print, printJson } from "../output.ts";
 import { openSession } from "../session.ts";
 

@@ -1,18 +1,16 @@
 // upgrade: a new server process, usually of a newer version, takes over a disk that is in use.
 
-import { accessSync, constants, statSync } from "node:fs";
-import { resolve } from "node:path";
-
-import { defineCommand } from "citty";
-
+import { accessSync, resolve, statSync } from "../../builtin.ts";
 import { deviceIds } from "../../device/disk.ts";
 import { findDevice } from "../../device/find-device.ts";
 import { isOurs } from "../../device/identity.ts";
 import { serverPid } from "../../device/inspect.ts";
 import { type Upgraded, upgradeDevice } from "../../device/upgrade.ts";
 import { messageOf, UblkError, UsageError } from "../../errors.ts";
+import { OK } from "../../ffi/libc.ts";
 import { log } from "../../log.ts";
 import { commonArgs, idArgs, jsonArg, optionalId, timeOf } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { print, printJson } from "../output.ts";
 import { openSession, type Session } from "../session.ts";
 
@@ -91,7 +89,7 @@ async function servedIds({ control, store }: Session): Promise<number[]> {
 function programAt(path: string): string {
   const program = resolve(path);
   try {
-    accessSync(program, constants.X_OK);
+    accessSync(program, OK.X);
     if (statSync(program).isFile()) return program;
   } catch (cause) {
     throw notRunnable(path, messageOf(cause));

@@ -1,10 +1,9 @@
 // wait: returns when a disk has the state that is asked for.
 
-import { defineCommand } from "citty";
-
 import { WAIT_STATES, waitForState } from "../../device/wait.ts";
 import { UsageError } from "../../errors.ts";
 import { commonArgs, idArgs, jsonArg, requiredId } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { printJson } from "../output.ts";
 import { openSession } from "../session.ts";
 

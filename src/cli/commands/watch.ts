@@ -1,9 +1,8 @@
 // watch: stays, and recovers disks whenever their servers die.
 
-import { defineCommand } from "citty";
-
 import { watchDevices } from "../../device/watch.ts";
 import { commonArgs } from "../args.ts";
+import { defineCommand } from "../define.ts";
 import { openSession } from "../session.ts";
 import { readWatchArgs, watchArgs } from "../watch-args.ts";
 
