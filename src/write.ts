@@ -1,7 +1,7 @@
 // Writes text to a descriptor, whole and at once: Node's streams lose what a slow reader has not
 // taken when the process exits, and tell nobody that a disk is full.
 
-import { writeSync } from "node:fs";
+import { writeSync } from "./builtin.ts";
 
 const RETRY_MS = 1;
 

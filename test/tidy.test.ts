@@ -10,11 +10,14 @@ import { Glob } from "bun";
 const LINES_MAX = 400;
 const COLUMNS_MAX = 120;
 
-/** Room -> rooms it may import from; its own, errors.ts, units.ts and write.ts always. */
+const ANYBODYS = ["errors", "units", "write", "builtin"];
+
+/** Room -> rooms it may import from; its own and those of anybody always. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   units: [],
   write: [],
+  builtin: [],
   log: [],
   spawn: [],
   ffi: [],
@@ -33,6 +36,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   control: ["ring", "ffi"],
   device: [
     "control",
+    "script/file-path",
     "queue/protocol",
     "queue/progress",
     "queue/tag",
@@ -47,6 +51,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   init: ["api"],
   cli: [
     "device",
+    "spawn",
     "control",
     "check",
     "init",
@@ -75,7 +80,7 @@ const room = (path: string) => path.split("/")[0]!;
 
 function importsOf(file: string): Import[] {
   const statement = /^(?:import|export)\s+(type\s+)?(?:[^"';]*?from\s+)?"([^"]+)"/gm;
-  const dynamic = /\bimport\("([^"]+)"\)/g;
+  const dynamic = /\b(?:import|require)\("([^"]+)"\)/g;
   const found = [...source(file).matchAll(statement)].map((match) => ({
     from: place(file),
     to: match[2]!,
@@ -92,7 +97,7 @@ function importsOf(file: string): Import[] {
 }
 
 function isAllowed({ from, to, typeOnly }: Import): boolean {
-  if (room(from) === room(to) || ["errors", "units", "write"].includes(to)) return true;
+  if (room(from) === room(to) || ANYBODYS.includes(to)) return true;
   if (from === "spawn" && to.endsWith("worker")) return true;
   if (typeOnly && to === "queue/protocol") return true;
   const allowed = MAY_IMPORT[room(from)];
@@ -114,6 +119,14 @@ test("bun:ffi is imported in src/ffi alone, consola in src/log.ts alone", () => 
     const ffi = /from "bun:ffi"/.test(text) && !file.startsWith("src/ffi/");
     return ffi || (/from "consola/.test(text) && file !== "src/log.ts");
   });
+  expect(wrong).toEqual([]);
+});
+
+test("modules that every thread would compile anew are imported in src/builtin.ts alone", () => {
+  const dear = /^import (?!type )[^;]*?from "node:(fs|fs\/promises|path|util|worker_threads)"/m;
+  const wrong = files.filter(
+    (file) => dear.test(source(file)) && !file.startsWith("src/init/template/"),
+  );
   expect(wrong).toEqual([]);
 });
 

@@ -2,8 +2,7 @@
 // each with a deadline. Also waits for any file to become ready, reads from a disk that may never answer,
 // and wakes sleeping queue Workers.
 
-import { closeSync } from "node:fs";
-
+import { closeSync } from "../builtin.ts";
 import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { RWF } from "../ffi/block.ts";
 import { ERRNO } from "../ffi/errno.ts";

@@ -1,9 +1,9 @@
 // liburing.so.2: where it comes from, and its functions as a dlopen table.
 
 import { dlopen } from "bun:ffi";
-import { readFileSync, writeSync } from "node:fs";
 
 import embedded from "../../dist/liburing.so.2" with { type: "file" };
+import { readFileSync, writeSync } from "../builtin.ts";
 import { EXIT, KernelError, messageOf, UblkError } from "../errors.ts";
 import { errnoName } from "./errno.ts";
 import { layout } from "./layout.ts";

@@ -1,8 +1,6 @@
 // A new target's folder: what `ublk-bun init` writes into it.
 
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-
+import { existsSync, join, mkdirSync, readdirSync, writeFileSync } from "../builtin.ts";
 import { UblkError } from "../errors.ts";
 import target from "./template/disk.ts" with { type: "text" };
 import { apiTypes } from "./types.ts";
