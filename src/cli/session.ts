@@ -29,6 +29,7 @@ export interface Session extends Common, Disposable {
 const absolute = (path: string) =>
   /^(\/(?!\.{1,2}(\/|$))[^/]+)+$/.test(path) ? path : resolve(path);
 
+/** Opens nothing. Throws UsageError where --timeout makes no sense. */
 export function commonOf(args: CommonValues): Common {
   const timeoutMs = timeoutOf(args);
   const given = args.liburing ?? process.env["UBLK_BUN_LIBURING"] ?? "";

@@ -64,6 +64,7 @@ export async function claimRecovery(
   }
 }
 
+/** The record to serve the device by, or why it is not to be served (KernelError, exit 6, UsageError). */
 export async function recoverable(
   { id, wish, force }: Pick<RecoverJob, "id" | "force" | "wish">,
   { control, store, note }: RecoverableOptions,
