@@ -112,7 +112,7 @@ test.each(["keep", "stop"])("a crash loop is given up: %s", async (policy) => {
     expect((await reader.ended).exitCode).toBe(1);
     await device.untilState("DEAD");
   }
-  expect(watch.stderr()).toContain("is given up");
+  await until("watch says so", () => watch.stderr().includes("is given up"));
   await endWatch(watch);
   await ublkOk("del", "0", "--force");
   if (policy === "keep") expect((await reader.ended).exitCode).toBe(1);
