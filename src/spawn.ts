@@ -1,11 +1,17 @@
 // Starts Workers: the only place that names worker.ts, script-worker.ts and load-watch.ts, their neighbour on purpose
 // (in the compiled executable `import.meta.url` is the entry's, not this module's).
 
+import { tryWrite } from "./write.ts";
+
+const FATAL_EXIT = 70;
+
 /** Started, and not needed yet. */
 const ahead: Worker[] = [];
 
+/** Thrown here, an exception would only be printed, and whoever needs the thread wait for ever. */
 const onEarlyEnd = () => {
-  throw new Error("A thread ends before it is needed");
+  tryWrite(2, "A thread ends before it is needed\n");
+  process.exit(FATAL_EXIT);
 };
 
 /** Starts Workers that `spawnWorker` gives out later: they load their code while the program loads its own. */

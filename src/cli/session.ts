@@ -37,14 +37,17 @@ export function commonOf(args: CommonValues): Common {
   return { store: new Store(absolute(args["run-dir"])), timeoutMs, liburing };
 }
 
-/** Opens the driver. Throws with exit 4 where there is none, 1 without the right to use it. */
-export async function openSession(args: CommonValues): Promise<Session> {
+/**
+ * Opens the driver. Throws with exit 4 where there is none, 1 without the right to use it. `library`: the
+ * liburing of a device, for where nobody has said another.
+ */
+export async function openSession(args: CommonValues, library = ""): Promise<Session> {
   const common = commonOf(args);
   raiseFileLimit();
   // Loaded only now: a recovery opens its session when the disk is served again.
   const { liburingPath, loadLiburing } = await import("../ffi/liburing.ts");
   const { Control: Driver } = await import("../control/control.ts");
-  const library = loadLiburing(liburingPath(common.liburing || undefined));
-  const control = await Driver.open({ liburing: library, timeoutMs: common.timeoutMs });
+  const liburing = loadLiburing(liburingPath(common.liburing || library || undefined));
+  const control = await Driver.open({ liburing, timeoutMs: common.timeoutMs });
   return { ...common, control, [Symbol.dispose]: () => control[Symbol.dispose]() };
 }

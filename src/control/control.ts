@@ -32,8 +32,10 @@ const BUFFER_BYTES_MAX = 4096;
 const SLOTS = 32;
 /** How long a cancelled command may take to come back before its memory is given up. */
 const CANCEL_MS_MAX = 2000;
+/** Between two offers of what the kernel had no memory for. */
+const SUBMIT_PAUSE_MS = 10;
 /** High half of user_data. */
-const KIND = { command: 0, ignored: 1, poll: 2, read: 3 } as const;
+const KIND = { command: 0, ignored: 1, poll: 2, read: 3, message: 4 } as const;
 
 export interface ControlOptions {
   readonly liburing: Liburing;
@@ -62,6 +64,7 @@ export class Control implements Disposable {
   readonly #reader: ReturnType<typeof readEvents>;
   readonly #timeoutMs: number;
   #sequence = 0;
+  #isClosed = false;
 
   private constructor(fd: number, { liburing, timeoutMs }: ControlOptions) {
     this.#fd = fd;
@@ -133,7 +136,7 @@ export class Control implements Disposable {
     setUserData(this.#ring.sqes, at, sequence, KIND.poll);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting.set(sequence, () => resolve());
-    this.#ring.submit();
+    this.#submitAll();
     return promise;
   }
 
@@ -150,25 +153,40 @@ export class Control implements Disposable {
     setUserData(this.#ring.sqes, at, sequence, KIND.read);
     const { promise, resolve } = Promise.withResolvers<number>();
     this.#waiting.set(sequence, resolve);
-    this.#ring.submit();
+    this.#submitAll();
     this.#reap();
     return promise;
   }
 
-  /** Posts a completion (`lo`, `hi`) into another ring, which wakes the thread that sleeps in it. */
-  wake(ringFd: number, lo: number, hi: number): void {
+  /**
+   * Posts a completion (`lo`, `hi`) into another ring, which wakes the thread that sleeps in it; resolves
+   * with 0 or a negative errno.
+   */
+  wake(ringFd: number, lo: number, hi: number): Promise<number> {
+    const sequence = this.#next();
     const at = this.#ring.sqe();
     prepMsgRing(this.#ring.sqes, at, ringFd, 0, lo, hi);
-    setUserData(this.#ring.sqes, at, this.#next(), KIND.ignored);
-    this.#ring.submit();
+    setUserData(this.#ring.sqes, at, sequence, KIND.message);
+    const { promise, resolve } = Promise.withResolvers<number>();
+    this.#waiting.set(sequence, resolve);
+    this.#submitAll();
+    return promise;
   }
 
   [Symbol.dispose](): void {
+    this.#isClosed = true;
     void this.#reader.cancel();
     this.#ring[Symbol.dispose]();
     this.#memory[Symbol.dispose]();
     closeSync(this.#eventFd);
     closeSync(this.#fd);
+  }
+
+  /** What the kernel has no memory for now is offered again: nothing else might come that takes it along. */
+  #submitAll(): void {
+    if (this.#isClosed) return;
+    this.#ring.submit();
+    if (this.#ring.unsubmitted > 0) setTimeout(() => this.#submitAll(), SUBMIT_PAUSE_MS).unref();
   }
 
   #next(): number {
@@ -218,7 +236,7 @@ export class Control implements Disposable {
       const at = this.#ring.sqe();
       prepCancel(this.#ring.sqes, at, sequence, KIND.command);
       setUserData(this.#ring.sqes, at, this.#next(), KIND.ignored);
-      this.#ring.submit();
+      this.#submitAll();
       setTimeout(() => resolve(undefined), CANCEL_MS_MAX).unref();
     };
     const deadline = setTimeout(() => {
@@ -226,7 +244,7 @@ export class Control implements Disposable {
       cancel();
     }, timeoutMs);
     signal?.addEventListener("abort", cancel, { once: true });
-    this.#ring.submit();
+    this.#submitAll();
     this.#reap();
     const result = await promise;
     clearTimeout(deadline);

@@ -6,7 +6,7 @@ import { EXIT, KernelError, UblkError } from "../errors.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { O, open } from "../ffi/libc.ts";
 import { charPath } from "./disk.ts";
-import { describeCharHolders } from "./holders.ts";
+import { charHolders, describeCharHolders } from "./holders.ts";
 import { serverPid } from "./inspect.ts";
 import type { DeviceRecord, Store } from "./store.ts";
 
@@ -67,6 +67,19 @@ export async function queueAffinities(
   return bitmaps;
 }
 
+/** Until the kernel has seen the last server go: what it has sent on its way can be waited for from then on. */
+export async function untilLeft(
+  id: number,
+  { control, timeoutMs, signal }: WaitOptions & { readonly control: Control },
+): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while ((await control.run(getDevInfo, id, undefined)).state === "LIVE") {
+    if (performance.now() > deadline) throw heldError(id, timeoutMs);
+    signal.throwIfAborted();
+    await Bun.sleep(RETRY_MS);
+  }
+}
+
 /** START_USER_RECOVERY, again and again while the old server, or somebody else, holds the device. */
 export async function startRecovery(
   control: Control,
@@ -104,6 +117,25 @@ async function tryStartRecovery(control: Control, id: number): Promise<number> {
     }
     throw error;
   }
+}
+
+/** What an old kernel says to a FETCH of a queue that a dead server has fetched in part. */
+const REFUSED_FETCH: readonly number[] = [ERRNO.EBUSY, ERRNO.EINVAL];
+
+/** What to say of FETCHes that failed with `cause` when it is for good; undefined: it need not be. */
+export function spentError(id: number, cause: unknown): UblkError | undefined {
+  if (!(cause instanceof KernelError) || !REFUSED_FETCH.includes(cause.errno)) return undefined;
+  // Somebody else who is at the device is another matter, and will be gone some day.
+  if (charHolders(id).length > 0) return undefined;
+  return new UblkError(
+    `Device ${id} cannot be recovered any more: an earlier recover died while it fetched, ` +
+      `and this kernel does not forget that (${cause.message})`,
+    {
+      cause,
+      exitCode: EXIT.notRecoverable,
+      hint: `give the disk up, its waiting I/O will fail: ublk-bun del ${id} --force`,
+    },
+  );
 }
 
 function heldBy(id: number): string {

@@ -120,7 +120,8 @@ export async function recoverLocked(
     threadsAhead: threadsOf(record),
   } as const;
   const other = program === undefined ? {} : { program };
-  const [interrupt, env] = [new Interrupt(), serverEnv(record)];
+  // The disk has no server now: whoever is impatient would be left without one.
+  const [interrupt, env] = [new Interrupt({ isDeaf: true }), serverEnv(record)];
   const openControl = async () => control;
   return await launch({ ...options, openControl, job, lock, interrupt, env, ...other });
 }

@@ -13,17 +13,15 @@ import {
   startDev,
 } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
-import { EXIT, KernelError, messageOf, UblkError } from "../errors.ts";
-import { ERRNO } from "../ffi/errno.ts";
+import { messageOf, UblkError } from "../errors.ts";
 import { close } from "../ffi/libc.ts";
 import { type DiskTarget, targetOf } from "../filters/stack.ts";
 import { log } from "../log.ts";
 import type { Backing, Spec } from "../target.ts";
-import { openCharDevice, queueAffinities, startRecovery } from "./attach.ts";
+import { openCharDevice, queueAffinities, spentError, startRecovery, untilLeft } from "./attach.ts";
 import { cleanUpMs, within } from "./deadline.ts";
 import { fenced } from "./fence.ts";
 import { Helper } from "./helper.ts";
-import { charHolders } from "./holders.ts";
 import { assertOurs, deviceOf } from "./identity.ts";
 import { claimFiles } from "./in-use.ts";
 import { serverPid } from "./inspect.ts";
@@ -141,7 +139,9 @@ export class Device {
   /** Makes sure that a dead server's requests are over, where the target knows how. */
   async fence(): Promise<void> {
     const { spec } = this.record;
-    const fencing = this.#target.fence?.(spec, this.record);
+    if (this.#target.fence === undefined) return;
+    await untilLeft(this.id, this.#options);
+    const fencing = this.#target.fence(spec, this.record);
     if (fencing !== undefined) await fenced(this.id, fencing, this.#options);
   }
 
@@ -166,8 +166,11 @@ export class Device {
     await this.#prepareWorkers(info, this.#backing!);
   }
 
-  /** The second phase: takes over a device whose server is gone, or is just going. */
-  async takeOver(): Promise<void> {
+  /**
+   * The second phase: takes over a device whose server is gone, or is just going. `isNewRecord`: the disk
+   * shall be something else than its record says, which must be known before anybody writes to it.
+   */
+  async takeOver({ isNewRecord }: { readonly isNewRecord: boolean }): Promise<void> {
     const { control, store, timeoutMs, signal, note } = this.#options;
     const info = await control.run(getDevInfo, this.id, undefined);
     assertOurs(this.record, info, "nothing was changed");
@@ -180,19 +183,24 @@ export class Device {
     signal.throwIfAborted();
     this.#workers.live();
     // No way back from here: 6.12 does not forgive a server that fetches and goes before END.
-    await this.#primeAgain(info);
+    await this.#primeAgain(info, isNewRecord);
     await control.run(endUserRecovery, this.id, { pid: process.pid });
     this.#state = next(this.#state, "started");
     unmarkResting(store, this.id);
-    const [restarts, program] = [this.record.restarts + 1, process.execPath];
-    this.record = { ...this.record, restarts, program, facts: this.#backing!.facts };
     try {
-      store.save(this.record);
+      this.#save({ restarts: this.record.restarts + 1 });
     } catch (error) {
       // The disk is served; that is what counts.
       log.warn(`the restart is not counted in the record: ${messageOf(error)}`);
     }
     this.releaseClaim();
+  }
+
+  /** Keeps what the disk is served as by now. */
+  #save({ restarts }: Pick<DeviceRecord, "restarts">): void {
+    const { facts } = this.#backing!;
+    this.record = { ...this.record, restarts, program: process.execPath, facts };
+    this.#options.store.save(this.record);
   }
 
   /** Resolves when the device has left us, by a stop or because we let go. */
@@ -317,21 +325,21 @@ export class Device {
   }
 
   /** `prime` for a device that had a server before. */
-  async #primeAgain(info: DevInfo): Promise<void> {
+  async #primeAgain(info: DevInfo, isNewRecord: boolean): Promise<void> {
+    const save = () => this.#save(this.record);
     try {
-      await this.#prime(info, new AbortController().signal);
+      await this.#prime(info, new AbortController().signal, isNewRecord ? save : undefined);
     } catch (error) {
-      const isRefused = error instanceof KernelError && REFUSED_FETCH.includes(error.errno);
-      // Somebody else who is at the device is another matter, and will be gone some day.
-      const isSpent = isRefused && charHolders(this.id).length === 0;
-      throw isSpent ? spentError(this.id, error) : error;
+      throw spentError(this.id, error) ?? error;
     }
   }
 
-  async #prime(info: DevInfo, signal: AbortSignal): Promise<void> {
+  /** `beforeFetch` may still throw: nothing is served then, and the device is as it was. */
+  async #prime(info: DevInfo, signal: AbortSignal, beforeFetch?: () => void): Promise<void> {
     const { control, timeoutMs } = this.#options;
     this.#charFd = await openCharDevice(this.id, { timeoutMs, signal });
     this.#affinities ??= await queueAffinities(control, this.id, info.queues);
+    beforeFetch?.();
     await this.#workers.prime(this.#charFd, this.#affinities);
     this.#state = next(this.#state, "primed");
   }
@@ -364,21 +372,6 @@ export class Device {
       );
     }
   }
-}
-
-/** What an old kernel says to a FETCH of a queue that a dead server has fetched in part. */
-const REFUSED_FETCH: readonly number[] = [ERRNO.EBUSY, ERRNO.EINVAL];
-
-function spentError(id: number, cause: Error): UblkError {
-  return new UblkError(
-    `Device ${id} cannot be recovered any more: an earlier recover died while it fetched, ` +
-      `and this kernel does not forget that (${cause.message})`,
-    {
-      cause,
-      exitCode: EXIT.notRecoverable,
-      hint: `give the disk up, its waiting I/O will fail: ublk-bun del ${id} --force`,
-    },
-  );
 }
 
 /** What of the record the kernel has the last word on. */

@@ -15,7 +15,9 @@ export class Interrupt {
   #as: BeginSignal = "SIGTERM";
   #forwardsAll = false;
 
-  constructor() {
+  /** `isDeaf`: no signal stops what has begun. */
+  constructor({ isDeaf = false } = {}) {
+    if (isDeaf) return;
     process.on("SIGINT", this.#onSignal).on("SIGTERM", this.#onSignal);
   }
 

@@ -50,6 +50,8 @@ export interface RecoverJob extends CommonJob {
   readonly once: Spec;
   /** Of a recovery that nobody has looked into yet: the daemon takes the lock and finds the record itself. */
   readonly wish?: RecoverWish;
+  /** Who asks for that, as long as it lives. */
+  readonly launcherPid?: number;
   /** To serve it by, and to keep once it is live; without: the record that there is. */
   readonly record?: DeviceRecord;
   /**

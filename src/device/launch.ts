@@ -84,9 +84,8 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
     }
     await ending(daemon.process);
     if (job.verb === "add") await removeWhatIsLeft(options, job);
-    // Dead, it has left the file of its lock.
-    else if (report === undefined && isUnclaimed(job))
-      peek(() => store.lock(job.id, "recover")[Symbol.dispose]());
+    // Dead, it may have left the file of its lock.
+    else if (isUnclaimed(job)) peek(() => store.lock(job.id, "recover")[Symbol.dispose]());
     if (interrupt.signal !== undefined) throw interrupt.error;
     throw failure(report, job, daemon);
   } finally {
@@ -306,13 +305,13 @@ export function failure(
   const words = isForeground ? "" : lastWords(logFd, logBegan);
   // In the foreground its end is ours, at whatever time it comes.
   const exitCode = isForeground && daemon.signalCode === "SIGKILL" ? EXIT.killed : EXIT.failed;
-  const [what, left] =
+  const what =
     report?.kind === "live"
-      ? ["served, and has ended before its disk was read", "somebody may have ended it"]
-      : ["died while it was starting", "nothing was changed"];
+      ? "served, and has ended before its disk was read"
+      : "died while it was starting";
   const said = words === "" ? "" : `: ${words}`;
   return new UblkError(`The server process ${what}: ${how}${said}`, {
     exitCode,
-    hint: job.verb === "add" ? "nothing is left of it" : `${left}; see: ublk-bun list`,
+    hint: job.verb === "add" ? "nothing is left of it" : "what became of its disk: ublk-bun list",
   });
 }

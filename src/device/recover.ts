@@ -43,7 +43,7 @@ export async function recoverDevice(id: number, options: RecoverOptions): Promis
   raiseFileLimit();
   return await launch({
     ...options,
-    job: { ...job, threadsAhead, ...(record && { record }) },
+    job: { ...job, launcherPid: process.pid, threadsAhead, ...(record && { record }) },
     lock: undefined,
     interrupt: new Interrupt(),
     env,

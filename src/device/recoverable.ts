@@ -26,7 +26,7 @@ export interface RecoverableOptions {
 /** What a recovery begins with. */
 export interface Claimed {
   readonly record: DeviceRecord;
-  /** The record is a new one: it is saved once the disk is live. */
+  /** The record is a new one: it is saved before anything is served by it. */
   readonly isChanged: boolean;
   readonly lock: DeviceLock;
 }
@@ -38,15 +38,24 @@ export async function claimRecovery(
   job: RecoverJob,
   options: RecoverableOptions,
 ): Promise<Claimed> {
-  const { store } = options;
+  const { store, control } = options;
   const { id, wish } = job;
-  await recoverable(job, { ...options, note: silent });
+  // In the name of the command that a person has typed, as long as it is there.
+  const lock = () =>
+    store.lock(id, "recover", process.ppid === job.launcherPid ? process.ppid : process.pid);
+  try {
+    await recoverable(job, { ...options, note: silent });
+  } catch (error) {
+    // An `add` may be about to start it: it is not dead.
+    if (store.isLocked(id) && !(await isLive(id, control))) lock()[Symbol.dispose]();
+    throw error;
+  }
   store.prepare();
-  // In the name of the command that a person has typed.
-  const lock = store.lock(id, "recover", process.ppid);
+  const taken = lock();
   try {
     // Another recover may just have ended.
     const found = await recoverable(job, options);
+    if (job.record !== undefined) assertOnlyCodeChanged(job.record, found);
     const record = job.record ?? found;
     const isChanged = wish?.retarget !== undefined || record !== found;
     if (isChanged) {
@@ -57,11 +66,24 @@ export async function claimRecovery(
     if (strange !== undefined) {
       throw new UsageError(`Device ${id} is a ${record.target}: it has no "${strange}"`);
     }
-    return { record, isChanged, lock };
+    return { record, isChanged, lock: taken };
   } catch (error) {
-    lock[Symbol.dispose]();
+    taken[Symbol.dispose]();
     throw error;
   }
+}
+
+const isLive = async (id: number, control: Control) =>
+  (await control.run(getDevInfo, id, undefined)).state === "LIVE";
+
+/** `record` was made of what the launcher has read, a while ago. */
+function assertOnlyCodeChanged(record: DeviceRecord, found: DeviceRecord): void {
+  const { spec, filters } = found;
+  if (Bun.deepEquals({ ...record, spec, filters }, { ...found, filters })) return;
+  throw new UblkError(`The record of device ${found.id} has changed while its code was loaded`, {
+    exitCode: EXIT.busy,
+    hint: "nothing was changed; recover it again",
+  });
 }
 
 /** The record to serve the device by, or why it is not to be served (KernelError, exit 6, UsageError). */

@@ -278,8 +278,12 @@ export class Store {
   }
 
   #unlock(fd: number, path: string): void {
-    if (isSameFile(fd, path)) unlinkIfThere(path);
-    closeSync(fd);
+    // Released it must be, also where nothing can be removed.
+    try {
+      if (isSameFile(fd, path)) peek(() => unlinkIfThere(path));
+    } finally {
+      closeSync(fd);
+    }
   }
 }
 

@@ -87,12 +87,11 @@ async function handOver(
   old: { readonly lock: DeviceLock; readonly program: string | undefined },
 ): Promise<number> {
   const { timeoutMs, drainTimeoutMs } = options;
-  // Whether the old server has said that it goes.
-  let isGoing = false;
+  // When the pause began; undefined: the old server serves.
+  let began: number | undefined;
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
-    const began = await (needsQuiesce(info) ? letGoHeld : letGoKept)(info, successor, options);
-    isGoing = true;
+    began = await (needsQuiesce(info) ? letGoHeld : letGoKept)(info, successor, options);
     const live = await within(timeoutMs, successor.live());
     if (live !== "late") return performance.now() - began;
     throw new UblkError(`The new server, pid ${successor.pid}, does not take over`, {
@@ -101,7 +100,13 @@ async function handOver(
   } catch (error) {
     successor.abandon();
     await within(drainTimeoutMs, successor.exited);
-    if (isGoing) await untilGone(serverPid(info), timeoutMs);
+    if (began !== undefined) {
+      await untilGone(serverPid(info), timeoutMs);
+      const now = await options.control.run(getDevInfo, info.id, undefined);
+      // Late, but it has.
+      if (now.state === "LIVE" && serverPid(now) === successor.pid)
+        return performance.now() - began;
+    }
     throw await recoveredByOld(error, info, options, old);
   } finally {
     process.off("SIGINT", onSignal).off("SIGTERM", onSignal);

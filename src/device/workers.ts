@@ -3,6 +3,7 @@
 import { existsSync } from "../builtin.ts";
 import type { Control } from "../control/control.ts";
 import { assert, EXIT, KernelError, UblkError } from "../errors.ts";
+import { errnoName } from "../ffi/errno.ts";
 import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
 import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
 import { log } from "../log.ts";
@@ -24,6 +25,8 @@ const THREAD_CHECK_MS = 1000;
 const PAGE_BYTES = 4096;
 /** A stalled queue is seen after this many looks at it: a suspended machine is no stall. */
 const STALL_LOOKS = 8;
+/** So long the last word of a thread may be on its way. */
+const LAST_WORD_MS = 1000;
 
 export interface WorkersOptions {
   readonly control: Control;
@@ -246,9 +249,17 @@ export class Workers {
   }
 
   #tell(order: Order): void {
-    for (const { ringFd, gone } of this.#workers) {
-      if (!gone) this.#control.wake(ringFd, ORDERS.indexOf(order), KIND.wake);
-    }
+    for (const worker of this.#workers) if (!worker.gone) void this.#order(worker, order);
+  }
+
+  /** An order that does not arrive would leave requests unanswered, with nobody to notice. */
+  async #order(worker: QueueWorker, order: Order): Promise<void> {
+    const result = await this.#control.wake(worker.ringFd, ORDERS.indexOf(order), KIND.wake);
+    if (result >= 0) return;
+    // It may be done, and have said so.
+    await Bun.sleep(LAST_WORD_MS);
+    if (worker.gone) return;
+    this.#onFatal(`queue ${worker.queueId} cannot be told to ${order}: ${errnoName(-result)}`);
   }
 
   #progressAddress(queueId: number): number {

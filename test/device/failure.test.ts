@@ -10,15 +10,15 @@ const told = (report: Parameters<typeof failure>[0], verb: "add" | "recover") =>
   return [message, hint];
 };
 
-test("one that died while it was starting has changed nothing", () => {
+test("one that died while it was starting may have begun to serve", () => {
   const died = "The server process died while it was starting: SIGKILL";
-  expect(told(undefined, "recover")).toEqual([died, "nothing was changed; see: ublk-bun list"]);
+  expect(told(undefined, "recover")).toEqual([died, "what became of its disk: ublk-bun list"]);
   expect(told(undefined, "add")).toEqual([died, "nothing is left of it"]);
 });
 
 test("one that served before it ended has served", () => {
   expect(told({ kind: "live", id: 0 }, "recover")).toEqual([
     "The server process served, and has ended before its disk was read: SIGKILL",
-    "somebody may have ended it; see: ublk-bun list",
+    "what became of its disk: ublk-bun list",
   ]);
 });

@@ -4,7 +4,7 @@ import { afterEach, expect, test } from "bun:test";
 import { chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 
 import { hasFeature, leftovers, TestDevice, ublk, ublkOk } from "../support/program.ts";
-import { eventsOf } from "../support/watching.ts";
+import { eventsOf, untilEvent } from "../support/watching.ts";
 
 afterEach(() => expect(leftovers()).toEqual([]));
 
@@ -42,6 +42,7 @@ test("a server that breaks tells what it dies of", async () => {
   const dd = "dd if=/dev/ublkb0 of=/dev/null bs=4k skip=131072 count=1 iflag=direct".split(" ");
   const reader = Bun.spawn(dd, { stdio: ["ignore", "ignore", "ignore"] });
   await device.untilState("QUIESCED");
+  await untilEvent("died", 0, since);
   const died = eventsOf(0, since).filter(({ event }) => event === "died");
   expect(died.length).toBe(1);
   expect(died[0]!.how).toContain("queue 0");

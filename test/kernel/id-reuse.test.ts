@@ -44,7 +44,7 @@ test("del ends although its id has another device before it looks again", async 
   });
   await ublkOk("add", "null", "-n0");
   await using holder = await holdCharDevice(serverPids(0)[0]!, 0);
-  await using del = startUblk("del", "0", "--timeout=20s");
+  await using del = startUblk("del", "0", "--timeout=2m");
   await until("DEL_DEV waits", () => helperPid() > 0 && !existsSync("/sys/class/ublk-char/ublkc0"));
   // Whoever has the CPUs is quicker than the helper.
   for (const thread of readdirSync(`/proc/${helperPid()}/task`)) {
@@ -62,4 +62,4 @@ test("del ends although its id has another device before it looks again", async 
   expect(await control.run(getDevInfo, 0, undefined)).toMatchObject({ identity: 77n });
   expect((await ublk("del", "0")).exitCode).toBe(6);
   await control.run(delDev, 0, undefined);
-}, 60_000);
+});

@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 
+import { ddWords, start, untilWaiting } from "../support/crash.ts";
 import { buildKublk } from "../support/peer.ts";
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
 
@@ -62,6 +63,25 @@ test("another target takes over, and is kept once it serves; a refused one is no
   await device.killServer();
   await ublkOk("recover", "0");
   expect((await run(read)).exitCode).toBe(1);
+});
+
+test("a new target whose server dies of its first request has served: it is in the record", async () => {
+  await using device = await TestDevice.add(..."null -n0 --size=1GiB".split(" "));
+  await device.killServer();
+  await using waiting = start(...ddWords(device.path, 3));
+  await untilWaiting(waiting, device.path);
+  const died = await ublk(
+    "recover",
+    "0",
+    "--target=fault_inject",
+    "--fault=exit",
+    "--fault-at=12288",
+  );
+  expect(died.exitCode).toBe(1);
+  await device.untilState("QUIESCED");
+  expect((await device.report()).target).toBe("fault_inject");
+  await ublkOk("recover", "0", "--target=null");
+  expect((await waiting.ended).exitCode).toBe(0);
 });
 
 test("a device that is not there, or stopped, is told before anything else", async () => {

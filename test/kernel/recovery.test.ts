@@ -61,8 +61,7 @@ test("fio goes on through ten kills and ten recoveries in a row, and ends with 0
 
 async function expectQuiesced(): Promise<void> {
   const list = () => ublkOk("list", "0");
-  await until("QUIESCED", async () => (await list()).includes("daemon pid -1 "));
-  expect(await list()).toMatch(/daemon pid -1 .*state QUIESCED/);
+  await until("QUIESCED", async () => /daemon pid -1 .*state QUIESCED/.test(await list()));
   const [report] = JSON.parse(await ublkOk("list", "0", "--json"));
   expect(report).toMatchObject({ state: "QUIESCED", serverPid: null });
 }
@@ -101,14 +100,18 @@ test("of two or five recovers at once, one works; the others name it", async () 
     const winners = rivals.filter((_, i) => outcomes[i]?.exitCode === 0);
     expect(winners.length, JSON.stringify(outcomes)).toBe(1);
     const { serverPid } = await device.report();
-    for (const { exitCode, stderr } of outcomes) {
+    for (const [i, { exitCode, stderr }] of outcomes.entries()) {
       if (exitCode === 0) continue;
-      const names =
-        exitCode === 5
-          ? `being changed by pid ${winners[0]?.pid} (recover)`
-          : `live: pid ${serverPid} `;
-      expect(stderr).toContain(names);
-      expect([5, 6]).toContain(exitCode);
+      // Of five, one that will lose may have the lock for its look.
+      const others = rivals.filter((_, n) => n !== i).map(({ pid }) => String(pid));
+      if (exitCode === 5) {
+        expect(others).toContain(
+          /being changed by pid (\d+) \(recover\)/.exec(stderr)?.[1] ?? stderr,
+        );
+      } else {
+        expect(stderr).toContain(`live: pid ${serverPid} `);
+        expect(exitCode).toBe(6);
+      }
     }
     await readBlock(device.path);
   }
@@ -122,7 +125,9 @@ test("recover during del, and del during recover: one has its way, the other say
     const [recover, del] = [startUblk("recover", "0"), startUblk("del", "0")];
     const [recovered, deleted] = [await recover.ended, await del.ended];
     const what = JSON.stringify({ recovered, deleted });
-    expect([0, 3, 5, 6], what).toContain(recovered.exitCode);
+    // The disk may go between its first server and its first read.
+    const isOvertaken = deleted.exitCode === 0 && /served, and has ended/.test(recovered.stderr);
+    expect([0, 3, 5, 6, ...(isOvertaken ? [1] : [])], what).toContain(recovered.exitCode);
     expect([0, 5], what).toContain(deleted.exitCode);
     expect(Math.min(recovered.exitCode, deleted.exitCode), what).toBe(0);
     if (deleted.exitCode === 0) expect(leftovers(), what).toEqual([]);
@@ -141,7 +146,7 @@ test("recover from another folder, after the shell has gone and the program was 
   copyFileSync(program, `${copy}.new`);
   renameSync(`${copy}.new`, copy);
   await readBlock(device.path, 7);
-  killNow(0);
+  await device.killServer();
   const recovered = await run([copy, "recover", "0", "--json"], { cwd: "/proc" });
   expect(recovered).toMatchObject({ exitCode: 0, stderr: "" });
   const { serverPid } = JSON.parse(recovered.stdout);

@@ -1,7 +1,7 @@
 // Surroundings that misbehave: a full run folder, a reader that is slow or gone, impatient signals.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 
 import {
   leftovers,
@@ -13,6 +13,7 @@ import {
   ublkOk,
   until,
 } from "../support/program.ts";
+import { untilEvent } from "../support/watching.ts";
 
 afterEach(async () => {
   await until("nothing is left", () => leftovers().length === 0, 20_000).catch(() => {});
@@ -54,6 +55,32 @@ test("with a full run folder the disk is recovered all the same, and can be dele
   }
 });
 
+test("with a full run folder a disk does not become something else: it waits as what it was", async () => {
+  const dir = "/run/full";
+  mkdirSync(dir);
+  await runOk("mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", dir);
+  const there = ["--run-dir", dir];
+  try {
+    await ublkOk("add", "null", "-n0", "--size=1GiB", "--quiet", ...there);
+    await using device = new TestDevice(0);
+    await device.killServer();
+    await run(["sh", "-c", `cat /dev/zero > ${dir}/filler`]);
+    const before = readFileSync(`${dir}/0.json`, "utf8");
+    const words = ["--target=fault_inject", "--fault=eio", "--fault-at=4096"];
+    const refused = await ublk("recover", "0", ...words, ...there);
+    expect(refused.stderr).toContain("Cannot write the record");
+    expect(refused.exitCode).toBe(1);
+    expect(readFileSync(`${dir}/0.json`, "utf8")).toBe(before);
+    await device.untilState("QUIESCED");
+    rmSync(`${dir}/filler`);
+    await ublkOk("recover", "0", ...words, ...there);
+    expect(readFileSync(`${dir}/0.json`, "utf8")).toContain("fault_inject");
+    await ublkOk("del", "0", ...there);
+  } finally {
+    await runOk("umount", dir);
+  }
+});
+
 test("a slow reader gets all of the output, and a full disk is an error", async () => {
   await using device = await TestDevice.add("null", "-n0");
   void device;
@@ -66,11 +93,13 @@ test("a slow reader gets all of the output, and a full disk is an error", async 
 });
 
 test("a server whose log cannot be written goes on serving", async () => {
+  const since = Date.now();
   const child = Bun.spawn(
     ["bash", "-c", `exec "${program}" add null -n0 --foreground 2>&1 | head -1`],
     { stdio: ["ignore", "pipe", "ignore"] },
   );
-  await until("live", async () => (await ublk("list", "0")).stdout.includes("state LIVE"));
+  // The kernel calls it live before it has told its server so.
+  await untilEvent("live", 0, since);
   await using device = new TestDevice(0);
   const pid = await device.serverPid();
   const holder = Bun.spawn(["sleep", "1000"], { stdio: [Bun.file(device.path), null, null] });

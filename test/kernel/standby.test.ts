@@ -8,10 +8,10 @@ import {
   type Background,
   daemonPids,
   ddWords,
-  inFlight,
   killNow,
   readBlock,
   start,
+  untilInFlight,
   untilWaiting,
 } from "../support/crash.ts";
 import {
@@ -85,7 +85,7 @@ test("a request that nobody answered is answered by the standby", async () => {
   process.kill(pid, "SIGSTOP");
   await using reader = start(...ddWords(device.path, 7));
   await untilWaiting(reader, device.path);
-  expect(inFlight(0)).toBe(1);
+  await untilInFlight(0, 1);
   process.kill(pid, "SIGKILL");
   expect((await reader.ended).exitCode).toBe(0);
   await untilServedBy(device, standby);
@@ -120,9 +120,12 @@ test("it follows an upgrade and another size, and goes with the disk", async () 
   let standby = await untilReady(watch, device);
   await ublkOk("upgrade", "0", "--binary", newer);
   standby = await untilReady(watch, device, standby);
+  const since = Date.now();
   killNow(0);
   await untilServedBy(device, standby);
   expect(isProgramOf(standby, newer)).toBe(true);
+  // The record is written before, and the disk can be read sooner.
+  await untilEvent("recovered", 0, since);
   expect((await device.report()).restarts).toBe(2);
   // Without a standby, too, it is the newer program that recovers.
   standby = await untilReady(watch, device, standby);

@@ -10,6 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 
+import { peek } from "../../src/device/processes.ts";
 import { isBatch } from "../support/batch.ts";
 import { keepBusy } from "../support/busy.ts";
 import { ddWords, inFlight, killNow, readBlock, recordText, start } from "../support/crash.ts";
@@ -90,13 +91,13 @@ test("a request that does not end: 124, and the old server starts what it had ke
   const pid = await device.serverPid();
   await using stuck = start(...ddWords(device.path, 262_144));
   await until("the stuck request", () => inFlight(0) === 1);
-  const upgrading = ublk("upgrade", "0", "--drain-timeout", "5s");
+  const upgrading = ublk("upgrade", "0", "--drain-timeout", "15s");
   await until("the drain", isAskedToLetGo);
   const reads = Array.from({ length: 3 }, (_, block) => readBlock(device.path, block));
   await until("they are kept", () => inFlight(0) === 4);
   const { exitCode, stderr } = await upgrading;
   await Promise.all(reads);
-  expect(stderr).toContain("did not end within 5 s");
+  expect(stderr).toContain("did not end within 15 s");
   expect(exitCode).toBe(124);
   expect(await device.serverPid()).toBe(pid);
   await readBlock(device.path, 9);
@@ -204,7 +205,7 @@ test("a new program that dies while the old server still ends what has begun: th
   using user = new UserFolder();
   const impostor = user.write(
     "impostor",
-    `#!/bin/sh\necho '{"kind":"ready"}' >&3\nread moment\n: >${user.path}/dies\nexit 9\n`,
+    `#!/bin/sh\necho '{"kind":"ready"}' >&3\nread moment\necho $$ >${user.path}/dies\nexit 9\n`,
   );
   chmodSync(impostor, 0o755);
   await using device = await slowDisk(user);
@@ -212,8 +213,9 @@ test("a new program that dies while the old server still ends what has begun: th
   await using slow = start(...ddWords(device.path, SLOW_BLOCK));
   await until("the slow request", () => inFlight(0) === 1);
   const upgrading = ublk("upgrade", "0", "--binary", impostor);
-  await until("it dies", () => existsSync(`${user.path}/dies`) && isAskedToLetGo());
-  await Bun.sleep(200);
+  const dead = () => peek(() => readFileSync(`${user.path}/dies`, "utf8").trim()) ?? "";
+  // Gone from there, upgrade has heard of it.
+  await until("it dies", () => dead() !== "" && !existsSync(`/proc/${dead()}`) && isAskedToLetGo());
   user.write("go", "");
   const { exitCode, stderr } = await upgrading;
   expect(stderr).toContain("died while it was starting: exit code 9");
@@ -231,14 +233,14 @@ test("queue: a request that comes too late to be tried and does not end: 124, an
   const pid = await device.serverPid();
   await using slow = start(...ddWords(device.path, SLOW_BLOCK));
   await until("the slow request", () => inFlight(0) === 1);
-  const upgrading = ublk("upgrade", "0", "--drain-timeout=8s");
+  const upgrading = ublk("upgrade", "0", "--drain-timeout=15s");
   await until("the drain", isAskedToLetGo);
   await using stuck = start(...ddWords(device.path, STUCK_BLOCK));
   await until("the stuck request", () => inFlight(0) === 2);
   user.write("go", "");
   const { exitCode, stderr } = await upgrading;
   expect((await slow.ended).exitCode).toBe(0);
-  expect(stderr).toContain("is not quiesced within 8 s: 1 request in flight");
+  expect(stderr).toContain("is not quiesced within 15 s: 1 request in flight");
   expect(stderr).toContain(`kill -9 ${pid}; ublk-bun recover 0`);
   expect(exitCode).toBe(124);
   // Held by the kernel, until somebody does what was said.
@@ -318,7 +320,7 @@ test("a queue whose every request is with the server: its death is noticed withi
   const timeout = readFileSync("/sys/block/ublkb0/queue/io_timeout", "utf8").trim();
   expect(timeout).toBe((await hasFeature("QUIESCE")) ? "30000" : "1000");
   killNow(0);
-  await until("QUIESCED", async () => (await device.report()).state === "QUIESCED", 15_000);
+  await until("QUIESCED", async () => (await device.report()).state === "QUIESCED", 25_000);
   for (const { running } of more ? [stuck, more] : [stuck]) expect(running).toBeTrue();
   await device[Symbol.asyncDispose]();
 });

@@ -1,8 +1,9 @@
 // watch and recover --all: disks whose servers die go on by themselves, and nobody else's are touched.
 
 import { afterEach, expect, test } from "bun:test";
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from "node:fs";
 
+import { peek } from "../../src/device/processes.ts";
 import {
   type Background,
   changeRecord,
@@ -12,6 +13,7 @@ import {
   readBlock,
   recordPath,
   recordText,
+  signalUntilLetGo,
   start,
   startUblk,
 } from "../support/crash.ts";
@@ -230,14 +232,12 @@ test("a server that was asked to let go by two signals stays away until recover"
   await using watch = await startWatch();
   await using holder = start("sh", "-c", `exec 3<${device.path}; exec sleep 600`);
   const pid = await device.serverPid();
-  await until("the disk is open", async () => {
-    const { exitCode } = await ublk("stop", "0");
-    return exitCode === 5;
-  });
+  const isOpen = () => peek(() => readlinkSync(`/proc/${holder.pid}/fd/3`)) === device.path;
+  await until("the disk is open", isOpen);
   process.kill(pid, "SIGTERM");
   const log = `/run/ublk-bun/0.log`;
   await until("it refuses", () => readFileSync(log, "utf8").includes("goes on serving"));
-  process.kill(pid, "SIGTERM");
+  await signalUntilLetGo(0, pid);
   await until("watch sees it", () => watch.stderr().includes("no server on purpose"));
   expect((await device.report()).serverPid).toBeNull();
   await ublkOk("recover", "0", "--quiet");
@@ -310,11 +310,14 @@ test("a recovery by hand and watch do not both serve", async () => {
   await using device = await TestDevice.add("null", "-n0");
   await using watch = await startWatch();
   for (let round = 1; round <= 2; round++) {
+    const since = Date.now();
     const killed = killNow(0);
     await using rival = startUblk("recover", "0", "--quiet");
     const { exitCode } = await rival.ended;
     expect([0, 5, 6]).toContain(exitCode);
     await untilServedAnew(device, killed);
+    // Its record is written before, and the disk can be read sooner.
+    await untilEvent("recovered", 0, since);
     expect((await device.report()).restarts).toBe(round);
   }
   await endWatch(watch);

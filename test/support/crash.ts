@@ -91,11 +91,22 @@ async function isLeft(id: number, servers: readonly number[]): Promise<boolean> 
   return state === "QUIESCED" || (isServed && !servers.includes(serverPid));
 }
 
+/** SIGTERMs to a server that has refused one, until two have come within its ten seconds and it lets go. */
+export async function signalUntilLetGo(id: number, pid: number): Promise<void> {
+  const isLettingGo = () => serverLog(id).includes("letting go");
+  const refusals = () => serverLog(id).split("goes on serving").length;
+  const before = refusals();
+  process.kill(pid, "SIGTERM");
+  await until("a second signal or refusal", () => isLettingGo() || refusals() > before);
+  if (!isLettingGo()) process.kill(pid, "SIGTERM");
+}
+
 /** A command that goes on while the test does something else. */
 export interface Background extends AsyncDisposable {
   readonly pid: number;
   readonly running: boolean;
-  /** What it has written to stderr so far. */
+  /** What it has written so far. */
+  readonly stdout: () => string;
   readonly stderr: () => string;
   kill(signal: NodeJS.Signals): void;
   readonly ended: Promise<{ exitCode: number; stdout: string; stderr: string }>;
@@ -103,20 +114,21 @@ export interface Background extends AsyncDisposable {
 
 export function start(...command: string[]): Background {
   const child = Bun.spawn(command, { stdio: ["ignore", "pipe", "pipe"] });
-  let stderr = "";
-  const collect = async () => {
+  const written = { stdout: "", stderr: "" };
+  const collect = async (from: keyof typeof written) => {
     const decoder = new TextDecoder();
-    for await (const chunk of child.stderr) stderr += decoder.decode(chunk, { stream: true });
+    for await (const chunk of child[from]) written[from] += decoder.decode(chunk, { stream: true });
   };
-  const ended = Promise.all([new Response(child.stdout).text(), collect(), child.exited]).then(
-    ([stdout, , exitCode]) => ({ exitCode, stdout, stderr }),
+  const ended = Promise.all([collect("stdout"), collect("stderr"), child.exited]).then(
+    ([, , exitCode]) => ({ exitCode, ...written }),
   );
   return {
     pid: child.pid,
     get running() {
       return child.exitCode === null && child.signalCode === null;
     },
-    stderr: () => stderr,
+    stdout: () => written.stdout,
+    stderr: () => written.stderr,
     kill: (signal) => child.kill(signal),
     ended,
     [Symbol.asyncDispose]: async () => {

@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "n
 import { resolve } from "node:path";
 
 import type { DeviceReport } from "../../src/device/inspect.ts";
+import { peek } from "../../src/device/processes.ts";
 import { askFeatures, askReport } from "./ask.ts";
 import { withBatch } from "./batch.ts";
 import { freeze } from "./fragile.ts";
@@ -147,7 +148,7 @@ export class TestDevice implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // A server that does not answer would make every other way of removing the device wait for it.
-    for (const pid of serverPids(this.id)) process.kill(pid, "SIGKILL");
+    for (const pid of serverPids(this.id)) peek(() => process.kill(pid, "SIGKILL"));
     const traces = [`/sys/class/ublk-char/ublkc${this.id}`, `/run/ublk-bun/${this.id}.json`];
     if (traces.some((path) => existsSync(path))) await ublk("del", String(this.id), "--force");
   }

@@ -71,12 +71,15 @@ async function recover(target: Target | undefined, args: RecoverArgs): Promise<v
   const once = target ? {} : readOnce(args["die-during-fetch"]);
   const [foreground, force] = [args.foreground === true, args.force === true];
   const wish = { retarget, acceptChanges: args["accept-changes"] === true };
+  const common = commonOf(args);
   let opened: Session | undefined;
-  const session = async () => (opened ??= await openSession(args));
+  // A disk that needed a library of its own here needs it for this command, too.
+  const library = () => common.store.loadIfUsable(id)?.liburing;
+  const session = async () => (opened ??= await openSession(args, library()));
   const openControl = async () => (await session()).control;
   const how = { foreground, force, wish, once, openControl };
   try {
-    const launched = await recoverDevice(id, { ...commonOf(args), ...how });
+    const launched = await recoverDevice(id, { ...common, ...how });
     const { finishLaunch } = await import("../launched.ts");
     await finishLaunch(launched, await session(), args);
   } finally {

@@ -19,7 +19,7 @@ export interface Death {
   readonly who: "launcher" | "daemon" | "helper";
   /**
    * A control command's name, PREPARE (Workers started), FETCH (all tags), HALF_FETCH (so many of one
-   * queue), SAVE or FORGET (a record), GO (the successor's word), DRAIN or LEAVE (its predecessor's).
+   * queue), SAVE or FORGET (a record), LOCK (a device's), GO (the successor's word), DRAIN or LEAVE (its predecessor's).
    */
   readonly step: string;
   readonly when: "before" | "after";
@@ -39,6 +39,7 @@ export function dieWhenAsked(word: string): void {
   };
   around(Control.prototype, "run", ([command]) => (command as Command).name, die);
   around(Store.prototype, "save", () => "SAVE", die);
+  around(Store.prototype, "lock", () => "LOCK", die);
   around(Store.prototype, "remove", () => "FORGET", die);
   around(Workers.prototype, "prepare", () => "PREPARE", die);
   around(Workers.prototype, "prime", () => "FETCH", die);
