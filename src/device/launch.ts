@@ -290,11 +290,12 @@ export class Reports {
   }
 }
 
-/** The error of a daemon that has ended without being live. */
+/** The error of a daemon that has ended without being live. `left`: what it has left, where that is known. */
 export function failure(
   report: Outcome | undefined,
   job: Pick<Job, "verb">,
   { process: daemon, log: logFd, logBegan }: Daemon,
+  left = job.verb === "add" ? "nothing is left of it" : "what became of its disk: ublk-bun list",
 ): UblkError {
   if (report?.kind === "error") {
     const { message, exitCode, hint } = report;
@@ -312,6 +313,6 @@ export function failure(
   const said = words === "" ? "" : `: ${words}`;
   return new UblkError(`The server process ${what}: ${how}${said}`, {
     exitCode,
-    hint: job.verb === "add" ? "nothing is left of it" : "what became of its disk: ublk-bun list",
+    hint: left,
   });
 }

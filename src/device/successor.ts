@@ -23,6 +23,9 @@ export interface SuccessorOptions {
   readonly program?: string;
 }
 
+/** As long as its predecessor serves. */
+const UNTOUCHED = "nothing was changed; see: ublk-bun list";
+
 export class Successor {
   readonly #daemon: Daemon;
   readonly #job: RecoverJob;
@@ -79,7 +82,7 @@ export class Successor {
       });
     }
     await ending(daemon.process);
-    throw successor.#failure(report);
+    throw successor.#failure(report, UNTOUCHED);
   }
 
   /** Its moment: from now on it takes the device as soon as the kernel lets it. */
@@ -94,7 +97,7 @@ export class Successor {
   async assertAlive(): Promise<void> {
     const { exitCode, signalCode } = this.#daemon.process;
     if (exitCode === null && signalCode === null) return;
-    throw this.#failure(await this.#daemon.reports.next());
+    throw this.#failure(await this.#daemon.reports.next(), UNTOUCHED);
   }
 
   /** Resolves when it serves the device. Throws what kept it from that. */
@@ -116,8 +119,8 @@ export class Successor {
   }
 
   /** The error of one that has ended; what it said is read before its log is closed. */
-  #failure(report: Awaited<ReturnType<Daemon["reports"]["next"]>>): UblkError {
-    const error = failure(report, this.#job, this.#daemon);
+  #failure(report: Awaited<ReturnType<Daemon["reports"]["next"]>>, left?: string): UblkError {
+    const error = failure(report, this.#job, this.#daemon, left);
     this.#daemon[Symbol.dispose]();
     return error;
   }

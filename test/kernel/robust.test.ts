@@ -1,7 +1,7 @@
 // Surroundings that misbehave: a full run folder, a reader that is slow or gone, impatient signals.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 
 import {
   leftovers,
@@ -36,49 +36,54 @@ test("two SIGTERMs to the daemon of an idle disk remove it, or leave it to recov
   }
 });
 
-test("with a full run folder the disk is recovered all the same, and can be deleted", async () => {
-  const dir = "/run/full";
-  mkdirSync(dir);
+/** A run folder with room for 64 KiB. */
+async function tinyFolder(): Promise<AsyncDisposable & { readonly dir: string }> {
+  const dir = mkdtempSync("/run/tiny-");
   await runOk("mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", dir);
-  try {
-    await ublkOk("add", "null", "-n0", "--quiet", "--run-dir", dir);
-    await run(["sh", "-c", `cat /dev/zero > ${dir}/filler`]);
-    const pid = Number(/daemon pid (\d+)/.exec(await ublkOk("list", "0", "--run-dir", dir))?.[1]);
-    process.kill(pid, "SIGKILL");
-    await ublkOk("recover", "0", "--run-dir", dir);
-    const listed = await ublkOk("list", "0", "--run-dir", dir);
-    expect(listed).toContain("state LIVE");
-    await ublkOk("del", "0", "--run-dir", dir);
-    expect(await run(["ls", dir])).toMatchObject({ stdout: "events.ndjson\nfiller\n" });
-  } finally {
-    await runOk("umount", dir);
-  }
+  return {
+    dir,
+    [Symbol.asyncDispose]: async () => {
+      await runOk("umount", dir);
+      rmdirSync(dir);
+    },
+  };
+}
+
+const fill = (dir: string) => run(["sh", "-c", `cat /dev/zero > ${dir}/filler`]);
+
+test("with a full run folder the disk is recovered all the same, and can be deleted", async () => {
+  await using folder = await tinyFolder();
+  const { dir } = folder;
+  await ublkOk("add", "null", "-n0", "--quiet", "--run-dir", dir);
+  await fill(dir);
+  const pid = Number(/daemon pid (\d+)/.exec(await ublkOk("list", "0", "--run-dir", dir))?.[1]);
+  process.kill(pid, "SIGKILL");
+  await ublkOk("recover", "0", "--run-dir", dir);
+  const listed = await ublkOk("list", "0", "--run-dir", dir);
+  expect(listed).toContain("state LIVE");
+  await ublkOk("del", "0", "--run-dir", dir);
+  expect(await run(["ls", dir])).toMatchObject({ stdout: "events.ndjson\nfiller\n" });
 });
 
 test("with a full run folder a disk does not become something else: it waits as what it was", async () => {
-  const dir = "/run/full";
-  mkdirSync(dir);
-  await runOk("mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", dir);
-  const there = ["--run-dir", dir];
-  try {
-    await ublkOk("add", "null", "-n0", "--size=1GiB", "--quiet", ...there);
-    await using device = new TestDevice(0);
-    await device.killServer();
-    await run(["sh", "-c", `cat /dev/zero > ${dir}/filler`]);
-    const before = readFileSync(`${dir}/0.json`, "utf8");
-    const words = ["--target=fault_inject", "--fault=eio", "--fault-at=4096"];
-    const refused = await ublk("recover", "0", ...words, ...there);
-    expect(refused.stderr).toContain("Cannot write the record");
-    expect(refused.exitCode).toBe(1);
-    expect(readFileSync(`${dir}/0.json`, "utf8")).toBe(before);
-    await device.untilState("QUIESCED");
-    rmSync(`${dir}/filler`);
-    await ublkOk("recover", "0", ...words, ...there);
-    expect(readFileSync(`${dir}/0.json`, "utf8")).toContain("fault_inject");
-    await ublkOk("del", "0", ...there);
-  } finally {
-    await runOk("umount", dir);
-  }
+  await using folder = await tinyFolder();
+  const there = ["--run-dir", folder.dir];
+  const record = () => readFileSync(`${folder.dir}/0.json`, "utf8");
+  await ublkOk("add", "null", "-n0", "--size=1GiB", "--quiet", ...there);
+  await using device = new TestDevice(0);
+  await device.killServer();
+  await fill(folder.dir);
+  const before = record();
+  const words = ["--target=fault_inject", "--fault=eio", "--fault-at=4096"];
+  const refused = await ublk("recover", "0", ...words, ...there);
+  expect(refused.stderr).toContain("Cannot write the record");
+  expect(refused.exitCode).toBe(1);
+  expect(record()).toBe(before);
+  await device.untilState("QUIESCED");
+  rmSync(`${folder.dir}/filler`);
+  await ublkOk("recover", "0", ...words, ...there);
+  expect(record()).toContain("fault_inject");
+  await ublkOk("del", "0", ...there);
 });
 
 test("a slow reader gets all of the output, and a full disk is an error", async () => {
