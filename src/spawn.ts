@@ -11,7 +11,8 @@ const ahead: Worker[] = [];
 /** Thrown here, an exception would only be printed, and whoever needs the thread wait for ever. */
 const onEarlyEnd = () => {
   tryWrite(2, "A thread ends before it is needed\n");
-  process.exit(FATAL_EXIT);
+  // Loaded only now: the threads are to start before anything else.
+  void import("./ffi/libc.ts").then(({ _exit }) => _exit(FATAL_EXIT));
 };
 
 /** Starts Workers that `spawnWorker` gives out later: they load their code while the program loads its own. */

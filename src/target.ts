@@ -204,6 +204,8 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
    * recovery, and so does one that takes longer than `--timeout`; nothing is changed.
    */
   fence?(spec: S, context: Pick<OpenContext, "identity">): Promise<void>;
+  /** False: this disk has none, though the target has. */
+  hasFence?(spec: S): boolean;
   /**
    * Removes what outlives the server; called once the device is gone, or was never made. Nothing to
    * remove is no error.

@@ -19,7 +19,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   write: [],
   builtin: [],
   log: [],
-  spawn: [],
+  spawn: ["ffi"],
   ffi: [],
   ring: ["ffi"],
   target: ["ring"],

@@ -67,30 +67,28 @@ export async function queueAffinities(
   return bitmaps;
 }
 
+type HeldOptions = WaitOptions & { readonly note: (text: string) => void };
+
 /** Until the kernel has seen the last server go: what it has sent on its way can be waited for from then on. */
-export async function untilLeft(
-  id: number,
-  { control, timeoutMs, signal }: WaitOptions & { readonly control: Control },
-): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  while ((await control.run(getDevInfo, id, undefined)).state === "LIVE") {
-    if (performance.now() > deadline) throw heldError(id, timeoutMs);
-    signal.throwIfAborted();
-    await Bun.sleep(RETRY_MS);
-  }
+export function untilLeft(control: Control, id: number, options: HeldOptions): Promise<void> {
+  const hasLeft = async () => (await control.run(getDevInfo, id, undefined)).state !== "LIVE";
+  return whileHeld(id, hasLeft, options);
 }
 
 /** START_USER_RECOVERY, again and again while the old server, or somebody else, holds the device. */
-export async function startRecovery(
-  control: Control,
+export function startRecovery(control: Control, id: number, options: HeldOptions): Promise<void> {
+  return whileHeld(id, async () => (await tryStartRecovery(control, id)) === 0, options);
+}
+
+/** Asks until it is so; says who is in the way. */
+async function whileHeld(
   id: number,
-  { timeoutMs, signal, note }: WaitOptions & { readonly note: (text: string) => void },
+  isFree: () => Promise<boolean>,
+  { timeoutMs, signal, note }: HeldOptions,
 ): Promise<void> {
   const began = performance.now();
   let noted = false;
-  for (;;) {
-    const errno = await tryStartRecovery(control, id);
-    if (errno === 0) return;
+  while (!(await isFree())) {
     const waitedMs = performance.now() - began;
     if (waitedMs > NOTE_MS && !noted) {
       note(`waiting: ${heldBy(id)}`);

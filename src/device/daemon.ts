@@ -216,7 +216,7 @@ class Daemon {
       tellRecovering(events, device.record);
       await device.fence();
     }
-    await device.takeOver({ isNewRecord: claimed?.isChanged === true });
+    await device.takeOver({ mustSave: claimed?.isChanged === true });
     const isStandby = role === "standby";
     tellRecovered(events, device.record, { startedAt: device.takingOverSince, isStandby });
   }

@@ -71,6 +71,8 @@ export class Device {
   #claim: DeviceLock | undefined;
   /** Who serves the device that we prepare for; -1: nobody. */
   #predecessor = -1;
+  /** The record is a new one, which nobody has saved yet. */
+  #isChanged = false;
   #affinities: readonly Uint8Array[] | undefined;
 
   constructor(record: DeviceRecord, options: DeviceOptions) {
@@ -138,11 +140,10 @@ export class Device {
 
   /** Makes sure that a dead server's requests are over, where the target knows how. */
   async fence(): Promise<void> {
-    const { spec } = this.record;
-    if (this.#target.fence === undefined) return;
-    await untilLeft(this.id, this.#options);
-    const fencing = this.#target.fence(spec, this.record);
-    if (fencing !== undefined) await fenced(this.id, fencing, this.#options);
+    const [target, { spec }] = [this.#target, this.record];
+    if (target.fence === undefined || target.hasFence?.(spec) === false) return;
+    await untilLeft(this.#options.control, this.id, this.#options);
+    await fenced(this.id, target.fence(spec, this.record), this.#options);
   }
 
   /**
@@ -154,6 +155,7 @@ export class Device {
     const { control } = this.#options;
     // A thread takes as long to start as all of what follows here. One for a file begins with its `open`.
     if (this.#hosting === undefined) this.#workers.start(this.record.queues);
+    this.#isChanged = isChanged;
     if (isChanged) this.#claim = await claimFiles(this.record, this.#options);
     const info = await control.run(getDevInfo, this.id, undefined);
     assertOurs(this.record, info, "nothing was changed");
@@ -167,10 +169,10 @@ export class Device {
   }
 
   /**
-   * The second phase: takes over a device whose server is gone, or is just going. `isNewRecord`: the disk
-   * shall be something else than its record says, which must be known before anybody writes to it.
+   * The second phase: takes over a device whose server is gone, or is just going. `mustSave`: what is to be
+   * served by a new record is not served where that cannot be written.
    */
-  async takeOver({ isNewRecord }: { readonly isNewRecord: boolean }): Promise<void> {
+  async takeOver({ mustSave }: { readonly mustSave: boolean }): Promise<void> {
     const { control, store, timeoutMs, signal, note } = this.#options;
     const info = await control.run(getDevInfo, this.id, undefined);
     assertOurs(this.record, info, "nothing was changed");
@@ -183,7 +185,7 @@ export class Device {
     signal.throwIfAborted();
     this.#workers.live();
     // No way back from here: 6.12 does not forgive a server that fetches and goes before END.
-    await this.#primeAgain(info, isNewRecord);
+    await this.#primeAgain(info, { mustSave });
     await control.run(endUserRecovery, this.id, { pid: process.pid });
     this.#state = next(this.#state, "started");
     unmarkResting(store, this.id);
@@ -197,10 +199,10 @@ export class Device {
   }
 
   /** Keeps what the disk is served as by now. */
-  #save({ restarts }: Pick<DeviceRecord, "restarts">): void {
+  #save({ restarts }: Pick<DeviceRecord, "restarts">, hint?: string): void {
     const { facts } = this.#backing!;
     this.record = { ...this.record, restarts, program: process.execPath, facts };
-    this.#options.store.save(this.record);
+    this.#options.store.save(this.record, hint);
   }
 
   /** Resolves when the device has left us, by a stop or because we let go. */
@@ -325,10 +327,17 @@ export class Device {
   }
 
   /** `prime` for a device that had a server before. */
-  async #primeAgain(info: DevInfo, isNewRecord: boolean): Promise<void> {
-    const save = () => this.#save(this.record);
+  async #primeAgain(info: DevInfo, { mustSave }: { readonly mustSave: boolean }): Promise<void> {
+    // Known before anybody can write to what it makes of the disk.
+    const save = () => {
+      try {
+        if (this.#isChanged) this.#save(this.record, UNSAVED);
+      } catch (error) {
+        if (mustSave) throw error;
+      }
+    };
     try {
-      await this.#prime(info, new AbortController().signal, isNewRecord ? save : undefined);
+      await this.#prime(info, new AbortController().signal, save);
     } catch (error) {
       throw spentError(this.id, error) ?? error;
     }
@@ -373,6 +382,9 @@ export class Device {
     }
   }
 }
+
+/** Not in another folder: the old record would stay, and be recovered by. */
+const UNSAVED = "nothing was changed; make room there, then recover again";
 
 /** What of the record the kernel has the last word on. */
 function kernelFacts(info: DevInfo) {

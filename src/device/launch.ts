@@ -84,8 +84,9 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
     }
     await ending(daemon.process);
     if (job.verb === "add") await removeWhatIsLeft(options, job);
-    // Dead, it may have left the file of its lock.
-    else if (isUnclaimed(job)) peek(() => store.lock(job.id, "recover")[Symbol.dispose]());
+    // Dead, it has left the file of its lock.
+    else if (report === undefined && isUnclaimed(job))
+      peek(() => store.lock(job.id, "recover")[Symbol.dispose]());
     if (interrupt.signal !== undefined) throw interrupt.error;
     throw failure(report, job, daemon);
   } finally {

@@ -12,7 +12,7 @@ import { checkFiles } from "./in-use.ts";
 import { serverPid } from "./inspect.ts";
 import { isUnclaimed, type Job, type RecoverJob } from "./job.ts";
 import { isModeGranted, modeOf } from "./modes.ts";
-import { processName } from "./processes.ts";
+import { peek, processName } from "./processes.ts";
 import { recoveryOf } from "./recovery.ts";
 import type { DeviceLock, DeviceRecord, Store } from "./store.ts";
 
@@ -47,7 +47,11 @@ export async function claimRecovery(
     await recoverable(job, { ...options, note: silent });
   } catch (error) {
     // An `add` may be about to start it: it is not dead.
-    if (store.isLocked(id) && !(await isLive(id, control))) lock()[Symbol.dispose]();
+    const isLocked = peek(() => {
+      store.assertSafe();
+      return store.isLocked(id);
+    });
+    if (isLocked && !(await isLive(id, control))) lock()[Symbol.dispose]();
     throw error;
   }
   store.prepare();

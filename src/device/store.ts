@@ -185,28 +185,38 @@ export class Store {
   }
 
   /** Writes the record so that a crash leaves the old or the new one, never half of it. */
-  save(record: DeviceRecord): void {
+  save(
+    record: DeviceRecord,
+    hint = "make room there, or give another folder with --run-dir",
+  ): void {
     const path = this.recordPath(record.id);
     const temporary = `${path}.${process.pid}.tmp`;
-    // A new file, never one that somebody else has put there under its name.
-    unlinkIfThere(temporary);
-    const fd = openSync(temporary, "wx", 0o600);
+    let fd = -1;
     try {
+      // A new file, never one that somebody else has put there under its name.
+      unlinkIfThere(temporary);
+      fd = openSync(temporary, "wx", 0o600);
       writeAll(fd, recordText(record));
       fsyncSync(fd);
       renameSync(temporary, path);
     } catch (cause) {
-      unlinkIfThere(temporary);
+      if (fd >= 0) peek(() => unlinkIfThere(temporary));
       throw new UblkError(`Cannot write the record "${path}": ${messageOf(cause)}`, {
         cause,
-        hint: "make room there, or give another folder with --run-dir",
+        hint,
       });
     } finally {
-      closeSync(fd);
+      if (fd >= 0) closeSync(fd);
     }
-    const folder = openSync(this.dir, "r");
-    fsyncSync(folder);
-    closeSync(folder);
+    // It is there: what cannot be synced now is no failure any more.
+    peek(() => {
+      const folder = openSync(this.dir, "r");
+      try {
+        fsyncSync(folder);
+      } finally {
+        closeSync(folder);
+      }
+    });
   }
 
   /** Removes the record, the log, the socket, the mark, and what is left of records half written. */

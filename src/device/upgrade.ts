@@ -89,17 +89,19 @@ async function handOver(
   const { timeoutMs, drainTimeoutMs } = options;
   // When the pause began; undefined: the old server serves.
   let began: number | undefined;
+  let live: Promise<void> | undefined;
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
     began = await (needsQuiesce(info) ? letGoHeld : letGoKept)(info, successor, options);
-    const live = await within(timeoutMs, successor.live());
-    if (live !== "late") return performance.now() - began;
+    live = successor.live();
+    if ((await within(timeoutMs, live)) !== "late") return performance.now() - began;
     throw new UblkError(`The new server, pid ${successor.pid}, does not take over`, {
       exitCode: EXIT.timedOut,
     });
   } catch (error) {
     successor.abandon();
-    await within(drainTimeoutMs, successor.exited);
+    const isOver = Promise.race([successor.exited, ...(live ? [live] : [])]);
+    await within(drainTimeoutMs, isOver).catch(() => {});
     if (began !== undefined) {
       await untilGone(serverPid(info), timeoutMs);
       const now = await options.control.run(getDevInfo, info.id, undefined);

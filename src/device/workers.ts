@@ -27,6 +27,8 @@ const PAGE_BYTES = 4096;
 const STALL_LOOKS = 8;
 /** So long the last word of a thread may be on its way. */
 const LAST_WORD_MS = 1000;
+const ORDER_TRIES = 10;
+const ORDER_PAUSE_MS = 10;
 
 export interface WorkersOptions {
   readonly control: Control;
@@ -254,8 +256,13 @@ export class Workers {
 
   /** An order that does not arrive would leave requests unanswered, with nobody to notice. */
   async #order(worker: QueueWorker, order: Order): Promise<void> {
-    const result = await this.#control.wake(worker.ringFd, ORDERS.indexOf(order), KIND.wake);
-    if (result >= 0) return;
+    let result = 0;
+    for (let tries = 0; tries < ORDER_TRIES; tries++) {
+      result = await this.#control.wake(worker.ringFd, ORDERS.indexOf(order), KIND.wake);
+      if (result >= 0) return;
+      // There may be memory for it in a moment.
+      await Bun.sleep(ORDER_PAUSE_MS);
+    }
     // It may be done, and have said so.
     await Bun.sleep(LAST_WORD_MS);
     if (worker.gone) return;

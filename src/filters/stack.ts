@@ -52,6 +52,7 @@ export function targetOf({ target, filters = [] }: Made): DiskTarget {
       base.repeatable?.(spec) !== false &&
       filters.every(({ name, spec: own }) => findFilter(name).repeatable?.(own) !== false),
     fence: async (spec, context) => await base.fence?.(spec, context),
+    hasFence: (spec) => base.fence !== undefined && base.hasFence?.(spec) !== false,
     remove: async (spec, context) => await base.remove?.(spec, context),
   };
 }

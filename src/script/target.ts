@@ -151,8 +151,11 @@ class Script implements Target<ScriptSpec, typeof scriptArgs> {
     return fanOut;
   }
 
+  hasFence(spec: ScriptSpec): boolean {
+    return spec.hasFence === true;
+  }
+
   async fence(spec: ScriptSpec, { identity }: Pick<OpenContext, "identity">): Promise<void> {
-    if (spec.hasFence !== true) return;
     await this.load();
     assertSources("target", this.name, spec.sources);
     const { params = {}, fence } = this.#definition!.options;

@@ -4,7 +4,16 @@ import { afterEach, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 
 import { killNow, readBlock, recordText, start } from "../support/crash.ts";
-import { leftovers, run, runOk, serverPids, TestDevice, until } from "../support/program.ts";
+import { holdCharDevice } from "../support/hold.ts";
+import {
+  hasFeature,
+  leftovers,
+  run,
+  runOk,
+  serverPids,
+  TestDevice,
+  until,
+} from "../support/program.ts";
 import { ODD_PROGRAM } from "../support/torture/build.ts";
 import { endWatch, startWatchOf, untilServedAnew } from "../support/watching.ts";
 
@@ -31,6 +40,22 @@ test("called before open in a recovery; in add and in an upgrade not at all", as
   await runOk(ODD_PROGRAM, "upgrade", "0");
   expect(calls()).toEqual(["open new", "fence", "open", "open"]);
   await readBlock(device.path);
+});
+
+test("not called while the old server's device is held: its requests may not be on their way yet", async () => {
+  // An older kernel sees a server go by its threads, whoever has its descriptors.
+  if (!(await hasFeature("QUIESCE"))) return;
+  await using device = await add();
+  await using holder = await holdCharDevice(await device.serverPid(), 0);
+  killNow(0);
+  await using recover = start(ODD_PROGRAM, "recover", "0");
+  await until("it says who", () =>
+    recover.stderr().includes(`waiting: /dev/ublkc0 is held by pid ${holder.pid}`),
+  );
+  expect(calls()).toEqual(["open new"]);
+  await holder.release();
+  expect((await recover.ended).exitCode).toBe(0);
+  expect(calls()).toEqual(["open new", "fence", "open"]);
 });
 
 test("one that fails, does not end or is interrupted: all is as it was, and a later recover works", async () => {

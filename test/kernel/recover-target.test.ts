@@ -1,11 +1,13 @@
 // recover --target on a real kernel: a lost record, a damaged one, another tool's device, another target.
 
 import { afterEach, expect, test } from "bun:test";
-import { rmSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
 
 import { ddWords, start, untilWaiting } from "../support/crash.ts";
 import { buildKublk } from "../support/peer.ts";
 import { leftovers, run, runOk, TestDevice, ublk, ublkOk } from "../support/program.ts";
+import { ODD_PROGRAM } from "../support/torture/build.ts";
+import { type Death, DEATH_FILE } from "../support/torture/program/death.ts";
 
 const kublk = await buildKublk();
 const RECORD = "/run/ublk-bun/0.json";
@@ -65,19 +67,22 @@ test("another target takes over, and is kept once it serves; a refused one is no
   expect((await run(read)).exitCode).toBe(1);
 });
 
-test("a new target whose server dies of its first request has served: it is in the record", async () => {
+test("a new target is in the record before its server can be given a request", async () => {
   await using device = await TestDevice.add(..."null -n0 --size=1GiB".split(" "));
   await device.killServer();
   await using waiting = start(...ddWords(device.path, 3));
   await untilWaiting(waiting, device.path);
-  const died = await ublk(
-    "recover",
-    "0",
-    "--target=fault_inject",
-    "--fault=exit",
-    "--fault-at=12288",
-  );
-  expect(died.exitCode).toBe(1);
+  // Killed before it fetches; killed by the first request.
+  const death: Death = { who: "daemon", step: "FETCH", when: "before" };
+  writeFileSync(DEATH_FILE, JSON.stringify(death));
+  const words = "recover 0 --target=fault_inject --fault=exit --fault-at=12288".split(" ");
+  const killed = await run([ODD_PROGRAM, ...words]);
+  expect({ died: !existsSync(DEATH_FILE), exitCode: killed.exitCode }).toEqual({
+    died: true,
+    exitCode: 1,
+  });
+  expect((await device.report()).target).toBe("fault_inject");
+  expect((await ublk("recover", "0")).exitCode).toBe(1);
   await device.untilState("QUIESCED");
   expect((await device.report()).target).toBe("fault_inject");
   await ublkOk("recover", "0", "--target=null");

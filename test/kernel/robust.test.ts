@@ -77,6 +77,7 @@ test("with a full run folder a disk does not become something else: it waits as 
   const words = ["--target=fault_inject", "--fault=eio", "--fault-at=4096"];
   const refused = await ublk("recover", "0", ...words, ...there);
   expect(refused.stderr).toContain("Cannot write the record");
+  expect(refused.stderr).toContain("make room there, then recover again");
   expect(refused.exitCode).toBe(1);
   expect(record()).toBe(before);
   await device.untilState("QUIESCED");
