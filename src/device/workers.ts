@@ -3,7 +3,7 @@
 import { existsSync } from "../builtin.ts";
 import type { Control } from "../control/control.ts";
 import { assert, EXIT, KernelError, UblkError } from "../errors.ts";
-import { errnoName } from "../ffi/errno.ts";
+import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { close, pidfd_open, PIDFD_THREAD } from "../ffi/libc.ts";
 import { mapMemory, type MappedMemory } from "../ffi/memory.ts";
 import { log } from "../log.ts";
@@ -65,6 +65,8 @@ interface QueueWorker {
   ringFd: number;
   threadId: number;
   gone: boolean;
+  /** When all it was told so far has arrived. */
+  told: Promise<void>;
 }
 
 export class Workers {
@@ -251,15 +253,20 @@ export class Workers {
   }
 
   #tell(order: Order): void {
-    for (const worker of this.#workers) if (!worker.gone) void this.#order(worker, order);
+    for (const worker of this.#workers) {
+      // One after the other: a `drain` that is offered again must not come behind its `stay`.
+      worker.told = worker.told.then(() => this.#order(worker, order));
+    }
   }
 
   /** An order that does not arrive would leave requests unanswered, with nobody to notice. */
   async #order(worker: QueueWorker, order: Order): Promise<void> {
+    if (worker.gone) return;
     let result = 0;
     for (let tries = 0; tries < ORDER_TRIES; tries++) {
       result = await this.#control.wake(worker.ringFd, ORDERS.indexOf(order), KIND.wake);
       if (result >= 0) return;
+      if (result !== -ERRNO.ENOMEM && result !== -ERRNO.EAGAIN) break;
       // There may be memory for it in a moment.
       await Bun.sleep(ORDER_PAUSE_MS);
     }
@@ -276,8 +283,15 @@ export class Workers {
   #start(queueId: number, spawn: (name: string) => Worker): QueueWorker {
     const worker = spawn(`queue ${queueId}`);
     const progress = new Progress(this.#progressAddress(queueId));
-    const ids = { ringFd: -1, threadId: 0 };
-    const self = { queueId, worker, progress, ...ids, gone: false };
+    const self: QueueWorker = {
+      queueId,
+      worker,
+      progress,
+      ringFd: -1,
+      threadId: 0,
+      gone: false,
+      told: Promise.resolve(),
+    };
     this.#workers.push(self);
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#heard(self, data);
     // A Worker that ends, for whatever reason and with whatever code, leaves its tags hanging.

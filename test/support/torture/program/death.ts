@@ -19,7 +19,8 @@ export interface Death {
   readonly who: "launcher" | "daemon" | "helper";
   /**
    * A control command's name, PREPARE (Workers started), FETCH (all tags), HALF_FETCH (so many of one
-   * queue), SAVE or FORGET (a record), LOCK (a device's), GO (the successor's word), DRAIN or LEAVE (its predecessor's).
+   * queue), SAVE or FORGET (a record), LOCK (a device's), GO (the successor's word), DRAIN or LEAVE (its
+   * predecessor's).
    */
   readonly step: string;
   readonly when: "before" | "after";
