@@ -36,10 +36,14 @@ export const jsonArg = {
   json: { type: "boolean", description: "print JSON" },
 } as const satisfies ArgsDef;
 
+export const quietArg = {
+  quiet: { type: "boolean", description: "print nothing when all is well" },
+} as const satisfies ArgsDef;
+
 /** Of commands that start a server. */
 export const launchArgs = {
   foreground: { type: "boolean", description: "stay, log to this terminal, end with Ctrl-C" },
-  quiet: { type: "boolean", description: "print nothing when all is well" },
+  ...quietArg,
 } as const satisfies ArgsDef;
 
 /** The device named by position or by -n; undefined when by neither. */

@@ -272,7 +272,7 @@ test("without reissue: refused with 4 where requests would fail, unless --allow-
   await using device = await TestDevice.add("null", "-n0", "-q2", "--recovery=queue");
   const fio = keepBusy(device);
   await fio.isUnderWay();
-  for (let round = 0; round < 3; round++) await ublkOk("upgrade", "0");
+  for (let round = 0; round < 3; round++) expect(await ublkOk("upgrade", "0", "--quiet")).toBe("");
   await fio.end();
 });
 

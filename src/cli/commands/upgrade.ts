@@ -9,7 +9,7 @@ import { type Upgraded, upgradeDevice } from "../../device/upgrade.ts";
 import { messageOf, UblkError, UsageError } from "../../errors.ts";
 import { OK } from "../../ffi/libc.ts";
 import { log } from "../../log.ts";
-import { commonArgs, idArgs, jsonArg, optionalId, timeOf } from "../args.ts";
+import { commonArgs, idArgs, jsonArg, optionalId, quietArg, timeOf } from "../args.ts";
 import { defineCommand } from "../define.ts";
 import { print, printJson } from "../output.ts";
 import { openSession, type Session } from "../session.ts";
@@ -35,6 +35,7 @@ export default defineCommand({
       description: "also where --recovery lets requests fail meanwhile",
     },
     ...jsonArg,
+    ...quietArg,
     ...commonArgs,
   },
   run: async ({ args }) => {
@@ -59,7 +60,7 @@ export default defineCommand({
       try {
         const upgraded = await upgradeDevice(each, options);
         done.push(upgraded);
-        if (!args.json) print(textOf(upgraded));
+        if (!args.json && !args.quiet) print(textOf(upgraded));
       } catch (error) {
         if (id !== undefined || !(error instanceof UblkError)) throw error;
         log.error(`device ${each}: ${error.message}${error.hint ? ` (${error.hint})` : ""}`);
