@@ -238,14 +238,12 @@ class LiftedQueue implements QueueContext, Disposable {
       try {
         this.#handler.start(tag);
       } catch (error) {
-        // What the target has done to this tag nobody knows: it is not used again.
-        if (this.#begun[tag] === request) reject(error);
-        // Nobody waits for this request any more: it ends the process, as in any queue's thread.
-        else {
-          queueMicrotask(() => {
-            throw error;
-          });
-        }
+        // It ends the process, as in any queue's thread: what the target has done to this tag nobody knows.
+        queueMicrotask(() => {
+          throw error;
+        });
+        // Whoever asks while the disk is being opened hears it.
+        reject(error);
       }
     }
     this.#isStarting = false;

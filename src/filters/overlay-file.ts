@@ -9,7 +9,7 @@ import { FALLOC_FL } from "../ffi/block.ts";
 import { ERRNO, errnoName } from "../ffi/errno.ts";
 import { fallocate } from "../ffi/libc.ts";
 import { formatBytes } from "../units.ts";
-import { layoutOf, type OverlayFile, type OverlayShape } from "./overlay.ts";
+import { layoutOf, LOST_AT, type OverlayFile, type OverlayShape } from "./overlay.ts";
 
 /** What the file begins with, as JSON: less than a sector, so that it is written as a whole. */
 interface Header extends OverlayShape {
@@ -85,9 +85,10 @@ async function prepare(file: FileHandle, path: string, options: OpenOptions): Pr
       hint: "nothing was changed",
     });
   }
-  // Of another boot: what was not flushed then may be half there.
+  // Of another boot: what was not flushed then may be half there, or lost, and is not looked at any more.
   await file.truncate(recentAt);
   await file.truncate(totalBytes);
+  await file.write(Uint8Array.of(0), 0, 1, LOST_AT);
   await file.sync();
   await writeHeader(file, header);
 }

@@ -7,7 +7,12 @@
 // data is in the file; that map is good for as long as the page cache that both are in, a boot of the
 // machine. It goes into the `lasting` one once the data is on the medium.
 //
+// A sync that has failed is marked in the header, good for a boot like the recent map: the kernel tells it once,
+// and the next one succeeds though what was lost is not on the medium. A server that comes later must not believe it.
+//
 //   header | lasting map | data, each block at its place | recent map
+
+import { BlockError } from "../api/index.ts";
 
 /** A file, as the overlay needs it. All of a read or write is done, or it throws. */
 export interface OverlayFile {
@@ -37,6 +42,8 @@ interface Run {
   readonly length: number;
 }
 
+/** Where the byte is that is not 0 once a sync has failed; behind the header's own sector. */
+export const LOST_AT = 512;
 const PAGE_BYTES = 4096;
 const SCAN_BYTES = 1024 ** 2;
 
@@ -139,13 +146,24 @@ export class Overlay {
 
   /** After one that has failed nobody knows what is on the medium: the kernel forgets it, we do not. */
   async #sync(): Promise<void> {
+    if (this.#syncFailure === undefined && this.#hasLost()) {
+      const reason = "what was written before this server came did not reach the medium";
+      this.#syncFailure = new BlockError("EIO", reason);
+    }
     if (this.#syncFailure !== undefined) throw this.#syncFailure;
     try {
       await this.#file.sync();
     } catch (error) {
       this.#syncFailure = error;
+      this.#file.writeNow(Uint8Array.of(1), LOST_AT);
       throw error;
     }
+  }
+
+  #hasLost(): boolean {
+    const mark = new Uint8Array(1);
+    this.#file.readNow(mark, LOST_AT);
+    return mark[0] !== 0;
   }
 
   #marksOf(fresh: ReadonlySet<number>): Map<number, Uint8Array> {

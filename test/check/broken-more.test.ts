@@ -203,6 +203,7 @@ test("a few bytes that are never filled are not taken for what is on the disk", 
 
 for (const [what, answers] of [
   ["answers a request twice", "queue.complete(tag, bytes); queue.complete(tag, bytes);"],
+  ["throws before it has answered", 'throw new Error("too early");'],
   ["throws once it has answered", 'queue.complete(tag, bytes); throw new Error("too late");'],
 ] as const) {
   test(`a ring target that ${what} fails`, async () => {

@@ -1,11 +1,15 @@
 // The overlay of --filter cow over a medium that loses power at any moment: what was flushed is there,
 // and nothing is found that nobody wrote.
 
-import { expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 import { dataLabel, fillBlocks, labelOf, ZEROES } from "../../src/check/content.ts";
 import { Model } from "../../src/check/model.ts";
-import { layoutOf, Overlay } from "../../src/filters/overlay.ts";
+import { openOverlayFile } from "../../src/filters/overlay-file.ts";
+import { layoutOf, LOST_AT, Overlay } from "../../src/filters/overlay.ts";
 import { FakeMedium } from "../support/fake-medium.ts";
 import { amount } from "../support/long.ts";
 import { chooseSeed, seeded } from "../support/seeded.ts";
@@ -19,6 +23,12 @@ const { recentAt } = layoutOf(SHAPE);
 const FIRST = 32_760;
 const USED = 24;
 const SEED = 7;
+
+let folder = "";
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "ublk-bun-overlay-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
 
 /** The disk below: its blocks hold what "version 0" put there. */
 async function below(offset: number, into: Uint8Array): Promise<void> {
@@ -184,6 +194,36 @@ test("after a sync that has failed no flush succeeds: the kernel has forgotten w
   file.failures = 1;
   await expect(overlay.flush()).rejects.toThrow("the medium is broken");
   await expect(overlay.flush()).rejects.toThrow("the medium is broken");
+  // Nor one of the next server, which the kernel tells nothing.
+  const next = new Overlay(file, SHAPE);
+  const said = "EIO: what was written before this server came did not reach the medium";
+  await expect(next.flush()).rejects.toThrow(said);
+  await expect(next.flush()).rejects.toThrow(said);
+});
+
+test("what a sync has lost is lost until the next boot, which reads what was flushed before", async () => {
+  const path = join(folder, "overlay");
+  const shape = { sizeBytes: 1024 ** 2, blockBytes: BLOCK };
+  const open = async (isNew: boolean) =>
+    new Overlay(await openOverlayFile(path, { ...shape, isNew }), shape);
+  const first = await open(true);
+  await first.write(0, new Uint8Array(BLOCK).fill(1));
+  await first.close();
+  const file = openSync(path, "r+");
+  writeSync(file, Uint8Array.of(1), 0, 1, LOST_AT);
+  const next = await open(false);
+  await expect(next.flush()).rejects.toThrow("did not reach the medium");
+  await next.close();
+  const header = readFileSync(path, "utf8").slice(0, LOST_AT);
+  const bootId = (JSON.parse(header.replace(/\0+$/, "")) as { bootId: string }).bootId;
+  writeSync(file, header.replace(bootId, "0".repeat(bootId.length)), 0);
+  closeSync(file);
+  const later = await open(true);
+  await later.flush();
+  const into = new Uint8Array(BLOCK);
+  await later.read(0, into, below);
+  expect(labelOf(into, SEED)).toBe(dataLabel(0, 0));
+  await later.close();
 });
 
 test("it is a write that finds no space for its bits, not the flush of what was answered", async () => {

@@ -125,26 +125,34 @@ test("a ring target that throws ends its server; changed code is refused until i
   await waiting;
 });
 
-test("under a filter, too: what it throws once it has answered is not lost", async () => {
-  using user = new UserFolder();
-  const start = (last: string) =>
-    ring(`({
+for (const [when, first, last] of [
+  ["before it has answered", "throw", ""],
+  ["once it has answered", "", "throw"],
+] as const) {
+  test(`under a filter, too: what it throws ${when} is not lost`, async () => {
+    using user = new UserFolder();
+    const start = (before: string, after: string) =>
+      ring(`({
       start(tag) {
         const at = queue.offsetBytes(tag);
+        ${before}
         queue.complete(tag, queue.lengthBytes(tag));
-        ${last}
+        ${after}
       },
       finish() {},
     })`);
-  user.write("disk.ts", start("if (at === 9 * 4096) throw new Error(`too late at ${at}`);"));
-  await using device = await user.add("./disk.ts", "-n0", "--filter", "delay=1ms");
-  const waiting = readBlock(device.path, 9);
-  await device.untilState("QUIESCED");
-  expect(log()).toMatch(/queue worker died: Error: too late at 36864[^]*disk\.ts:9:\d+/);
-  user.write("disk.ts", start(""));
-  await ublkOk("recover", "0", "--quiet", "--accept-changes");
-  await waiting;
-});
+    const thrown = (word: string) =>
+      word && `if (at === 9 * 4096) ${word} new Error(\`not \${at}\`);`;
+    user.write("disk.ts", start(thrown(first), thrown(last)));
+    await using device = await user.add("./disk.ts", "-n0", "--filter", "delay=1ms");
+    const waiting = readBlock(device.path, 9);
+    await device.untilState("QUIESCED");
+    expect(log()).toMatch(/queue worker died: Error: not 36864[^]*disk\.ts:\d+:\d+/);
+    user.write("disk.ts", start("", ""));
+    await ublkOk("recover", "0", "--quiet", "--accept-changes");
+    await waiting;
+  });
+}
 
 test("a flush that is a generator has flushed nothing: EIO, and the log says why", async () => {
   using user = new UserFolder();
