@@ -70,12 +70,15 @@ export function assert(condition: unknown, message: string): asserts condition {
 
 /** What was thrown, in words: anything can be. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (error instanceof Error) return error.message;
+  if (typeof error !== "object" || error === null) return String(error);
+  // Not String(): that may throw, and says nothing.
+  return Bun.inspect(error, { compact: true });
 }
 
 /** The same with the stack, for logs: what was not foreseen must be found again. */
 export function stackOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
 }
 
 /** Our own code, compiled or not: its frames say nothing to whoever wrote a target. */
@@ -85,7 +88,8 @@ const OWN_FOLDER = `${import.meta.dir}/`;
 export function placeOf(error: unknown): string | undefined {
   const stack = error instanceof Error ? (error.stack ?? "") : "";
   for (const line of stack.split("\n")) {
-    const place = /(\/[^()]*:\d+:\d+)\)?$/.exec(line)?.[1];
+    // Not of a module of the runtime, such as node:fs/promises:179:56.
+    const place = /(?:^|[\s(])(\/[^()]*:\d+:\d+)\)?$/.exec(line)?.[1];
     if (place !== undefined && !place.startsWith(OWN_FOLDER)) return place;
   }
   return undefined;

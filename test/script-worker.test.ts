@@ -154,7 +154,7 @@ const wrong: Readonly<Record<string, readonly [members: string, said: string, to
   ],
   "a size that is none": [
     "sizeBytes: 1000,",
-    ":3: sizeBytes is 1000: a multiple of 512, at least 4096",
+    ":3: sizeBytes is 1000: a multiple of 512, from 4096 to less than 8 PiB",
   ],
   "a write that is no function": [
     "write: 4,",

@@ -6,6 +6,7 @@ import type { Disk } from "ublk-bun";
 import { BlockError } from "../api/index.ts";
 import { EXIT, messageOf, placeOf, stackOf, UblkError } from "../errors.ts";
 import { PR, prctl } from "../ffi/libc.ts";
+import { placeOfCall } from "../script/places.ts";
 import { isDone, returnedWords } from "../target.ts";
 import { formatBytes } from "../units.ts";
 import { tryWrite } from "../write.ts";
@@ -54,7 +55,7 @@ class Host {
       const problem = this.#answered.problem();
       if (problem !== undefined) answer = { problem };
     } catch (error) {
-      answer = describe(request, error);
+      answer = describe(request, error, this.#job);
     }
     process.send!({ id, ...answer });
   }
@@ -164,12 +165,18 @@ export function wordsOf(request: Request): string {
   return `${request.kind} of ${formatBytes(request.length)} at ${request.offset}${fua}`;
 }
 
-function describe(request: Request, error: unknown): Omit<Answer, "id"> {
+function describe(request: Request, error: unknown, job: HostJob): Omit<Answer, "id"> {
   if (error instanceof Broken || error instanceof UblkError) return { problem: error.message };
-  const place = placeOf(error);
+  const place = placeOf(error) ?? placeIn(job, request);
   const message = messageOf(error);
   const where = place === undefined ? "" : `\n${place}: `;
   const how = place === undefined ? ": " : ` failed:`;
   const problem = `${wordsOf(request)}${how}${where}${message}`;
   return { problem, code: error instanceof BlockError ? error.code : undefined };
+}
+
+/** Where the function is written, for what the runtime's own modules throw; under a filter nobody knows whose. */
+function placeIn(job: HostJob, { kind }: Request): string | undefined {
+  if (!("file" in job) || (job.filters ?? []).length > 0) return undefined;
+  return placeOfCall(job.file, kind === "put" ? "write" : kind);
 }

@@ -2,7 +2,7 @@
 
 import type { Disk, DiskBelow, FilterDisk } from "ublk-bun";
 
-import { diskProblem, geometryOf } from "../script/disk.ts";
+import { diskProblem, geometryOf, noDisk } from "../script/disk.ts";
 import type { Geometry } from "../target.ts";
 
 /** A disk and its shape, as they are stacked. */
@@ -13,9 +13,10 @@ export interface Layer {
 
 /** What a filter's `open` returned must be, functions at least. In words; undefined: nothing is wrong. */
 export function filterProblem(own: unknown): string | undefined {
-  if (typeof own !== "object" || own === null) return "open returned no disk";
+  const none = noDisk(own);
+  if (none !== undefined) return none;
   // Whatever is left out is below.
-  return diskProblem({ sizeBytes: 4096, read: () => {}, ...defined(own) });
+  return diskProblem({ sizeBytes: 4096, read: () => {}, ...defined(own as object) });
 }
 
 /** The disk of `own` over `lower`, which `lowerDisk` is for the filter; `close` closes both. */

@@ -80,7 +80,7 @@ class ScriptFilter implements Filter<FilterSpec> {
   #spec(words: readonly string[]): FilterSpec {
     assert(this.#options !== undefined, "a filter's file is loaded before its words are read");
     const declared = this.#options.params ?? {};
-    const params = checkWords(declared, words);
+    const params = checkWords(declared, words, "");
     return { params, sources: sourcesOf(this.name), claims: claimedFiles(declared, params) };
   }
 }

@@ -2,7 +2,7 @@
 // write between the command's data, or keep it loading for ever.
 
 import { fstatSync } from "../builtin.ts";
-import { EXIT, placeOf } from "../errors.ts";
+import { EXIT, messageOf, placeOf } from "../errors.ts";
 import { _exit, close, dup2, F, fcntl } from "../ffi/libc.ts";
 import { spawnLoadWatch } from "../spawn.ts";
 import { output, tryWrite } from "../write.ts";
@@ -21,6 +21,9 @@ export interface LoadWatch {
 /** A timer of the busy thread itself comes first where the thread is not busy. */
 const BUSY_MS = 1000;
 export const LOAD_HINT = "at its top a file only says what it is; what takes long belongs in open";
+
+/** Where `process.exit` is called and does not end the process. */
+const ENDED = new Error("process.exit");
 
 const files = new Set<string>();
 let loading = 0;
@@ -41,6 +44,8 @@ export function guardLoading(file: string, limitMs: number): Disposable {
     [Symbol.dispose]: () => {
       loading--;
       if (ended === undefined) return;
+      // The file's own would become that of a command that has worked.
+      process.exitCode = EXIT.ok;
       Atomics.store(ended, 0, 1);
       Atomics.notify(ended, 0);
     },
@@ -60,9 +65,26 @@ function guard(): void {
     throw new Error(`process.exit(${code ?? ""}) was called while the file was loaded`);
   };
   if (Bun.isMainThread) keepOutput();
+  if (isOurs && process.listenerCount("uncaughtException") === 0) {
+    process.on("uncaughtException", onUncaught).on("unhandledRejection", onUncaught);
+  }
 }
 
-/** At once: nothing that the file has prepared for the end may make a success of it. */
+function onUncaught(error: unknown): void {
+  if (error === ENDED) return;
+  const place = placeOf(error) ?? [...files].join(" or ");
+  tryWrite(2, `ublk-bun: ${place}: nobody caught: ${messageOf(error)}\n`);
+  endUnlessBegun();
+}
+
+/**
+ * At once: nothing that the file has prepared for the end may make a success of it. But not a command that
+ * takes back by itself what it has begun: that hears by its server's end what the file does to a server.
+ */
+function endUnlessBegun(): void {
+  if (process.listenerCount("SIGTERM") === 0) _exit(EXIT.failed);
+}
+
 function endCommand(code?: number | string | null): never {
   const place = placeOf(new Error("process.exit")) ?? placeOfExit();
   tryWrite(
@@ -70,7 +92,8 @@ function endCommand(code?: number | string | null): never {
     `ublk-bun: ${place}: process.exit(${code ?? ""}) was called ` +
       "(that is not for a disk's code: it would end the service of the disk)\n",
   );
-  return _exit(EXIT.failed);
+  endUnlessBegun();
+  throw ENDED;
 }
 
 /** A timer's arrow function that does nothing else leaves no trace in the stack. */

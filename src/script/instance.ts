@@ -34,7 +34,13 @@ export async function openInstance(
   } catch (error) {
     throw said(`${placeOf(error) ?? placeOfCall(file, "open")}: open failed`, error);
   }
-  const problem = diskProblem(disk);
+  let problem: string | undefined;
+  try {
+    problem = diskProblem(disk);
+  } catch (error) {
+    // A getter of the disk's.
+    throw said(`${placeOf(error) ?? placeOfCall(file, "open")}: what open returned fails`, error);
+  }
   if (problem !== undefined) throw definitionError(file, problem);
   await probe(file, disk, spec.ioTimeoutMs);
   return { disk, geometry: geometryOf(disk) };

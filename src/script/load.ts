@@ -5,7 +5,7 @@ import { plugin } from "bun";
 import type { Definition, FilterOptions, RingTargetOptions, TargetOptions } from "ublk-bun";
 
 import { api, isDefinition } from "../api/index.ts";
-import { existsSync } from "../builtin.ts";
+import { existsSync, statSync } from "../builtin.ts";
 import { EXIT, messageOf, placeOf, UblkError, UsageError } from "../errors.ts";
 import { guardLoading, lateText, LOAD_HINT } from "./guard.ts";
 import { declarationProblem } from "./params.ts";
@@ -49,11 +49,7 @@ function provideModule(): void {
 
 /** What the file, an absolute path, defines. Throws UblkError, whose message begins with a place. */
 export async function loadDefinition(file: string, limitMs = LOAD_MS_MAX): Promise<Definition> {
-  if (!existsSync(file)) {
-    throw new UblkError(`${file}: there is no such file`, {
-      hint: "name a target's file, such as ./disk.ts; ublk-bun init makes one to start from",
-    });
-  }
+  assertLoadable(file);
   provideModule();
   let module: { readonly default?: unknown };
   using guard = guardLoading(file, limitMs);
@@ -73,9 +69,28 @@ export async function loadDefinition(file: string, limitMs = LOAD_MS_MAX): Promi
   } finally {
     clearTimeout(deadline);
   }
-  const problem = problemOf(module.default);
+  let problem: string | undefined;
+  try {
+    problem = problemOf(module.default);
+  } catch (error) {
+    // A getter of the file's own.
+    throw loadError(file, error);
+  }
   if (problem !== undefined) throw definitionError(file, problem);
   return module.default as Definition;
+}
+
+function assertLoadable(file: string): void {
+  if (!existsSync(file)) {
+    throw new UblkError(`${file}: there is no such file`, {
+      hint: "name a target's file, such as ./disk.ts; ublk-bun init makes one to start from",
+    });
+  }
+  if (!statSync(file).isFile()) throw new UblkError(`${file} is not a file`);
+  if (!file.includes("?")) return;
+  throw new UblkError(`${file}: code in a path with a question mark cannot be loaded`, {
+    hint: "give the file, or its folder, another name",
+  });
 }
 
 /** A definition of a target, of functions or with a ring. */
@@ -143,22 +158,31 @@ function problemOf(value: unknown): string | undefined {
   if ("fence" in options && options.fence !== undefined && typeof options.fence !== "function") {
     return `${name}: fence is not a function`;
   }
-  const { repeatable } = options;
-  if (repeatable !== undefined && typeof repeatable !== "boolean") {
-    return `${name}: repeatable is not true or false`;
+  for (const key of ["repeatable", "perQueue"] as const) {
+    const isOn: unknown = (options as TargetOptions<{}>)[key];
+    if (isOn === undefined || typeof isOn === "boolean") continue;
+    return `${name}: ${key} is not true or false`;
   }
   const problem = declarationProblem(options.params);
   return problem === undefined ? undefined : `${name}: ${problem}`;
 }
 
 function loadError(file: string, error: unknown): UblkError {
-  const first = ((error as BunMessage | null)?.errors?.[0] ?? error) as BunMessage;
-  const message = messageOf(error instanceof Error ? error : (first?.message ?? error));
+  const all = (error as BunMessage | null | undefined)?.errors ?? [];
+  const first = (all[0] ?? error ?? {}) as BunMessage;
+  const more = all.length > 1 ? ` (and ${all.length - 1} more)` : "";
+  const message = all[0] ? `${all[0].message}${more}` : messageOf(toldBy(error));
   const place =
     placeOf(error) ?? buildPlace(first) ?? importPlace(first) ?? exportPlace(file, first) ?? file;
   return new UblkError(`${place}: ${message.replace(/ imported from \/\S+$/, "")}`, {
     cause: error,
   });
+}
+
+/** What Bun throws is no Error, and has a message all the same. */
+function toldBy(error: unknown): unknown {
+  const { message } = (error ?? {}) as { readonly message?: unknown };
+  return !(error instanceof Error) && typeof message === "string" ? message : error;
 }
 
 const buildPlace = ({ position }: BunMessage) =>
@@ -174,7 +198,7 @@ function importPlace({ specifier, referrer }: BunMessage): string | undefined {
 
 /** An import of a name that its module does not export: where it is written. */
 function exportPlace(file: string, { message }: BunMessage): string | undefined {
-  const name = /^Export named '(\w+)' not found/.exec(message)?.[1];
+  const name = /^Export named '(\w+)' not found/.exec(message ?? "")?.[1];
   if (name === undefined) return undefined;
   const pattern = new RegExp(`import[^;]*\\b${name}\\b`);
   const path = pathsOf(sourcesOf(file)).find((each) => pattern.test(textOf(each)));

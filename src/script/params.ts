@@ -19,12 +19,16 @@ const BOOLEANS: Readonly<Record<string, boolean>> = {
 };
 
 /** The words as they are kept for recovery: checked, with absolute paths. Throws UsageError. */
-export function checkWords(declared: Params, words: readonly string[]): string[] {
+export function checkWords(
+  declared: Params,
+  words: readonly string[],
+  option = "--param ",
+): string[] {
   const given = new Map<string, string>();
   for (const word of words) {
     const [, key, value] = /^([^=]+)=(.*)$/s.exec(word) ?? [];
     if (key === undefined || value === undefined) {
-      throw new UsageError(`--param "${word}" is not of the form key=value`, known(declared));
+      throw new UsageError(`${option}"${word}" is not of the form key=value`, known(declared));
     }
     if (given.has(key)) throw new UsageError(`The parameter "${key}" is given twice`);
     const param = Object.hasOwn(declared, key) ? declared[key] : undefined;
@@ -36,7 +40,7 @@ export function checkWords(declared: Params, words: readonly string[]): string[]
     const { required, help } = param;
     if (required === true) {
       const what = help === undefined ? "" : ` (${help})`;
-      throw new UsageError(`The parameter "${key}" is missing${what}`, `give --param ${key}=…`);
+      throw new UsageError(`The parameter "${key}" is missing${what}`, `give ${option}${key}=…`);
     }
     // A file is the disk's own also when nobody has named it, and stays it when the default is another.
     if (isFile(param) && param.default !== undefined) {
@@ -45,6 +49,8 @@ export function checkWords(declared: Params, words: readonly string[]): string[]
   }
   return [...given].map(([key, value]) => `${key}=${value}`);
 }
+
+const isText = (value: unknown) => typeof value === "string";
 
 const isFile = ({ type }: Param) => type === "path" || type === "secret";
 
@@ -87,7 +93,12 @@ export function declarationProblem(declared: unknown): string | undefined {
     if (!TYPES.includes(param.type as Param["type"])) {
       return `params.${key}.type is not one of ${TYPES.join(", ")}`;
     }
-    const fallback = param.default;
+    const { oneOf, default: fallback } = param;
+    if (oneOf !== undefined) {
+      const isList = Array.isArray(oneOf) && oneOf.length > 0 && oneOf.every(isText);
+      if (!isList) return `params.${key}.oneOf is not a list of words, as they would be typed`;
+      if (isFile(param as Param)) return `params.${key}: a ${param.type} has no oneOf`;
+    }
     if (fallback === undefined) continue;
     if (typeof fallback !== "string")
       return `params.${key}.default is not a string, as it would be typed`;

@@ -223,7 +223,8 @@ class Script implements Target<ScriptSpec, typeof scriptArgs> {
   }
 }
 
-function checkName(name: string): void {
+/** Whether a variable of this name may reach a server. Throws UsageError. */
+export function checkName(name: string): void {
   if (!/^[A-Za-z_]\w*$/.test(name)) {
     throw new UsageError(`--env "${name}" is not the name of a variable`, "its value is not given");
   }

@@ -93,6 +93,17 @@ for (const [what, [members, said, top]] of Object.entries(refused)) {
   });
 }
 
+test("process.exit later, in every process that has loaded the file: add fails, and leaves nothing", async () => {
+  for (const ms of [300, 700, 1100, 1500]) {
+    using user = new UserFolder();
+    user.target("disk.ts", "", `setTimeout(() => process.exit(0), ${ms});`);
+    const { exitCode, stderr } = await user.ublk("add", "./disk.ts", "-n0");
+    expect(stderr).toContain("process.exit(0)");
+    // Late enough, and the disk is served first.
+    if (exitCode === 0) await ublkOk("del", "0", "--force");
+  }
+});
+
 for (const [what, [text, said]] of Object.entries(refusedFiles)) {
   test(`${what}: add says where, and leaves nothing`, async () => {
     using user = new UserFolder();

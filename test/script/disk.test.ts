@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 
 import type { Disk } from "ublk-bun";
 
+import { filterProblem } from "../../src/filters/over.ts";
 import { diskProblem, geometryOf, ringDiskProblem, ringGeometryOf } from "../../src/script/disk.ts";
 
 const read = () => {};
@@ -60,7 +61,19 @@ test("what is no disk is refused in words", () => {
   expect(diskProblem({ sizeBytes })).toContain("without a read function");
   expect(problem({ flush: 4 })).toContain("whose flush is not a function");
   expect(problem({ sizeBytes: 8191 })).toContain("sizeBytes is 8191: a multiple of 512");
-  expect(problem({ sizeBytes: 512 })).toContain("at least 4096");
+  expect(problem({ sizeBytes: 512 })).toContain("from 4096 to less than 8 PiB");
+  expect(problem({ sizeBytes: 8192n })).toContain(
+    "sizeBytes is 8192n (of type bigint): a multiple",
+  );
+  expect(problem({ logicalBlockBytes: "512" })).toContain('is "512" (of type string): a power');
+  expect(problem({ readOnly: "yes" })).toBe('readOnly is "yes" (of type string): true or false');
+  const generator = (async function* () {})();
+  for (const none of [generator, (function* () {})(), []]) {
+    const said = "open returned a list or a generator, which is no disk";
+    expect(diskProblem(none)).toBe(said);
+    expect(ringDiskProblem(none)).toBe(said);
+    expect(filterProblem(none)).toBe(said);
+  }
   expect(problem({ sizeBytes: undefined })).toContain("sizeBytes is undefined");
   expect(problem({ logicalBlockBytes: 1000 })).toContain("logicalBlockBytes is 1000");
   expect(problem({ physicalBlockBytes: 256 })).toContain("physicalBlockBytes is 256");

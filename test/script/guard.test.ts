@@ -59,6 +59,41 @@ test.each([
   30_000,
 );
 
+test("an error that nobody catches ends a command in one line, with its place", async () => {
+  for (const top of [
+    'setTimeout(() => { throw new Error("x") });',
+    'Promise.reject(new Error("x"));',
+  ]) {
+    const file = target(top);
+    const { exitCode, stderr } = await ublk("help", file);
+    const isSaid =
+      stderr.startsWith(`ublk-bun: ${file}:2:`) && stderr.endsWith(": nobody caught: x\n");
+    // `help` may have come to its end before.
+    expect(isSaid || stderr === "").toBe(true);
+    expect(exitCode).toBe(isSaid ? 1 : 0);
+  }
+});
+
+test("process.exitCode of a file is not the command's", async () => {
+  expect((await ublk("help", target("process.exitCode = 77;"))).exitCode).toBe(0);
+});
+
+test("what the runtime's own modules throw is placed in the file", async () => {
+  const file = join(folder, "opens.ts");
+  writeFileSync(
+    file,
+    `import { open } from "node:fs/promises";
+import { defineTarget } from "ublk-bun";
+export default defineTarget({
+  open: () => open("/nowhere/at/all") as never,
+});
+`,
+  );
+  const { stdout } = await ublk("check", file);
+  expect(stdout).toContain(`${file}:4`);
+  expect(stdout).not.toContain("/promises:");
+}, 30_000);
+
 test("what a file does at the end of the process makes no success of a command", async () => {
   const file = target('process.on("exit", () => process.exit(0));');
   const { exitCode, stderr } = await ublk("check", file, "--param=none=1");

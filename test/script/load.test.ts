@@ -95,6 +95,10 @@ const wrong: Readonly<Record<string, readonly [files: Record<string, string>, sa
     { "a.ts": `${IMPORT}export default defineTarget({\n  a: ;\n});\n` },
     "a.ts:3:6: Unexpected ;",
   ],
+  "several syntax errors": [
+    { "a.ts": `${IMPORT}export default defineTarget({ open( => ) });\n` },
+    'a.ts:2:37: Expected identifier but found "=>" (and 2 more)',
+  ],
   "a syntax error in an import": [
     { "a.ts": 'import "./b.ts";\n', "b.ts": "\n\nlet = 4 4;\n" },
     "b.ts:3:",
@@ -114,6 +118,12 @@ const wrong: Readonly<Record<string, readonly [files: Record<string, string>, sa
   "an exception at the top": [
     { "a.ts": `${IMPORT}const n: number = 4;\nthrow new Error("no " + n);\n` },
     "a.ts:3:11: no 4",
+  ],
+  "an object at the top": [{ "a.ts": `${IMPORT}throw { no: 4 };\n` }, "a.ts: { no: 4 }"],
+  "null at the top": [{ "a.ts": `${IMPORT}throw null;\n` }, "a.ts: null"],
+  "a getter that throws": [
+    { "a.ts": `${IMPORT}export default defineTarget({ get open() { throw new Error("no") } });\n` },
+    "a.ts:2:54: no",
   ],
   "process.exit at the top": [
     { "a.ts": `${IMPORT}\nprocess.exit(3);\n` },
@@ -149,6 +159,32 @@ const wrong: Readonly<Record<string, readonly [files: Record<string, string>, sa
     { "a.ts": `${IMPORT}export default defineTarget({ repeatable: "no", open() {} } as any);` },
     "a.ts:2: defineTarget: repeatable is not true or false",
   ],
+  "perQueue that is neither true nor false": [
+    { "a.ts": `${IMPORT}export default defineTarget({ perQueue: 1, open() {} } as any);` },
+    "a.ts:2: defineTarget: perQueue is not true or false",
+  ],
+  "a choice that is no list": [
+    {
+      "a.ts": `${IMPORT}export default defineTarget({ params: { a: { type: "string", oneOf: "ab" } }, open() {} } as any);`,
+    },
+    "a.ts:2: defineTarget: params.a.oneOf is not a list of words",
+  ],
+  "a choice of numbers": [
+    {
+      "a.ts": `${IMPORT}export default defineTarget({ params: { a: { type: "number", oneOf: [1] } }, open() {} } as any);`,
+    },
+    "a.ts:2: defineTarget: params.a.oneOf is not a list of words",
+  ],
+  "a choice of paths": [
+    {
+      "a.ts": `${IMPORT}export default defineTarget({ params: { a: { type: "path", oneOf: ["x"] } }, open() {} } as any);`,
+    },
+    "a.ts:2: defineTarget: params.a: a path has no oneOf",
+  ],
+  "a question mark in the path": [
+    { "a?b.ts": target("1") },
+    "a?b.ts: code in a path with a question mark cannot be loaded",
+  ],
   "a ring target without serve": [
     {
       "a.ts":
@@ -168,6 +204,10 @@ test("a file that is not there: said so, and where to begin", async () => {
     message: "/nowhere/disk.ts: there is no such file",
     hint: expect.stringContaining("ublk-bun init"),
   });
+});
+
+test("a folder is no file", async () => {
+  await expect(loadDefinition(folder)).rejects.toThrow(`${folder} is not a file`);
 });
 
 test.each([

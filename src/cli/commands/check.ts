@@ -12,6 +12,7 @@ import { assertApart, targetOf } from "../../filters/stack.ts";
 import { isFilePath } from "../../script/file-path.ts";
 import { loadTarget } from "../../script/load.ts";
 import { checkWords } from "../../script/params.ts";
+import { checkName } from "../../script/target.ts";
 import { type Spec, type Target, valuesOf } from "../../target.ts";
 import { findTarget } from "../../targets/index.ts";
 import { parseInteger, parseMilliseconds } from "../../units.ts";
@@ -82,7 +83,8 @@ async function check(args: CheckArgs, target: Target | undefined): Promise<void>
       : parseInteger(args.seed, "--seed", { min: 0, max: SEED_MAX });
   const ioTimeoutMs = parseMilliseconds(args["io-timeout"], "--io-timeout");
   if (ioTimeoutMs === 0) throw new UsageError("--io-timeout leaves no time at all");
-  const checked = await readSubject(args, target);
+  const env = { ...CLEAN_ENV, ...readEnv(args.env) };
+  const checked = await readSubject(args, target, seed);
   const { subject } = checked;
   const command = selfCommand(["__check-host"]);
   const results: Result[] = [];
@@ -91,7 +93,6 @@ async function check(args: CheckArgs, target: Target | undefined): Promise<void>
     if (!args.json) print(formatResult(result));
   };
   if (!args.json) print(`${args.target}, seed ${seed}`);
-  const env = { ...CLEAN_ENV, ...readEnv(args.env) };
   try {
     await runChecks({ ...checked, command, env, seed, ioTimeoutMs }, tell);
   } finally {
@@ -106,7 +107,11 @@ async function check(args: CheckArgs, target: Target | undefined): Promise<void>
 
 type Checked = Pick<DiskOptions, "subject" | "instances" | "isRepeatable">;
 
-async function readSubject(args: CheckArgs, target: Target | undefined): Promise<Checked> {
+async function readSubject(
+  args: CheckArgs,
+  target: Target | undefined,
+  seed: number,
+): Promise<Checked> {
   const filters = await parseFilters(valuesOf(args.filter));
   // Served by one thread then.
   const isStacked = filters.length > 0;
@@ -122,7 +127,7 @@ async function readSubject(args: CheckArgs, target: Target | undefined): Promise
         "a filter's file over one of our own targets is given no variables by `add` either";
       throw new UsageError("--env is for a target's file", hint);
     }
-    const spec = target.parse(args as never);
+    const spec = target.parse({ ...args, seed: String(seed) } as never);
     const subject = { identity, filters, target: target.name, spec };
     assertApart(subject);
     const instances = isStacked ? 1 : 2;
@@ -142,6 +147,7 @@ async function readSubject(args: CheckArgs, target: Target | undefined): Promise
 
 function readEnv(word: string | undefined): Record<string, string> {
   const entries = valuesOf(word).map((name) => {
+    checkName(name);
     const value = process.env[name];
     if (value !== undefined) return [name, value] as const;
     throw new UsageError(`--env ${name}: there is no such variable`, `such as: ${name}=… ublk-bun`);
