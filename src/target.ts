@@ -215,9 +215,11 @@ export interface Target<S extends Spec = Spec, A extends ArgsDef = ArgsDef> {
   files?(spec: S): readonly string[];
   /**
    * The spec of the same disk with another size (a whole number of its blocks), after making sure that
-   * the backing holds so much, or making it so. Throws UblkError. Absent: it cannot be resized.
+   * the backing holds so much, or making it so; it takes nothing away. Throws UblkError. Absent: it cannot be resized.
    */
   resize?(spec: S, sizeBytes: number, context: Pick<OpenContext, "identity">): Promise<S>;
+  /** Gives back what the backing has beyond the size that the spec says; the disk and its record have it already. */
+  trim?(spec: S, context: Pick<OpenContext, "identity">): Promise<void>;
 }
 
 /** What the target needs of a request's data. */

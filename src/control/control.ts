@@ -121,7 +121,11 @@ export class Control implements Disposable {
     const timeoutMs = options.timeoutMs ?? this.#timeoutMs;
     const sequence = this.#submit(command, deviceId, slot, frame);
     const result = await this.#settle(sequence, timeoutMs, options.signal);
-    if (result === undefined) throw timeoutError(command, deviceId, timeoutMs);
+    if (result === undefined) {
+      // The kernel may still write to the slot's memory.
+      this.#waiting.set(sequence, () => this.#freeSlots.push(slot));
+      throw timeoutError(command, deviceId, timeoutMs);
+    }
     this.#freeSlots.push(slot);
     if (result === -ERRNO.ETIMEDOUT) throw timeoutError(command, deviceId, timeoutMs);
     if (result < 0) throw commandError(command, deviceId, -result);
@@ -258,8 +262,9 @@ export class Control implements Disposable {
     while (!(await this.#reader.read()).done) this.#reap();
   }
 
+  /** What did not fit into the ring the kernel keeps until somebody enters: it wakes nobody for that. */
   #reap(): void {
-    this.#ring.reap(this.#onCompletion);
+    while (this.#ring.reap(this.#onCompletion) > 0) this.#ring.submitAndWait(0);
   }
 
   readonly #onCompletion = (lo: number, hi: number, result: number): void => {

@@ -123,9 +123,14 @@ export class EventLog {
       const isLocked = lockBriefly(fd);
       const { size, ino } = fstatSync(fd);
       if (!isLocked) return fd;
-      const isCurrent = statSync(this.path, { throwIfNoEntry: false })?.ino === ino;
-      if (isCurrent && size < FILE_BYTES_MAX) return fd;
-      if (isCurrent) renameSync(this.path, `${this.path}.1`);
+      try {
+        const isCurrent = statSync(this.path, { throwIfNoEntry: false })?.ino === ino;
+        if (isCurrent && size < FILE_BYTES_MAX) return fd;
+        if (isCurrent) renameSync(this.path, `${this.path}.1`);
+      } catch (error) {
+        closeSync(fd);
+        throw error;
+      }
       closeSync(fd);
     }
   }

@@ -79,8 +79,18 @@ export class Keeper {
     this.#poked.resolve();
   }
 
-  /** Keeps the device until nothing of it is left. */
+  /** Keeps the device until nothing of it is left. Throws where it cannot be looked at. */
   async run(): Promise<void> {
+    try {
+      await this.#keep();
+    } catch (error) {
+      // Nobody would end it: whoever keeps the device from now on starts another.
+      this.#options.onKept(undefined);
+      throw error;
+    }
+  }
+
+  async #keep(): Promise<void> {
     for (;;) {
       this.#poked = Promise.withResolvers();
       this.#isPoked = false;

@@ -188,10 +188,13 @@ export function spawnDaemon(
   } = {},
 ): Daemon {
   const { program, waits = false, env = {} } = options;
-  const ends = new Int32Array(2);
-  if (pipe2(ends, O.CLOEXEC) < 0) throw new UblkError("Cannot make a pipe to the daemon");
-  const [reports = -1, reportTo = -1] = ends;
   const logFd = openLog(job);
+  const ends = new Int32Array(2);
+  if (pipe2(ends, O.CLOEXEC) < 0) {
+    if (logFd >= 0) close(logFd);
+    throw new UblkError("Cannot make a pipe to the daemon");
+  }
+  const [reports = -1, reportTo = -1] = ends;
   // In the foreground stdout is for the launcher's data.
   const output = logFd < 0 ? 2 : logFd;
   const logBegan = logFd < 0 ? 0 : seekEnd(logFd);

@@ -44,7 +44,8 @@ export class LogFile {
 
   rotateIfLarge(): void {
     if (fstatSync(2).size < FILE_BYTES_MAX) return;
-    renameSync(this.#path, `${this.#path}.1`);
+    // Somebody may have removed it.
+    peek(() => renameSync(this.#path, `${this.#path}.1`));
     this.#open();
   }
 

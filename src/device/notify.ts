@@ -13,7 +13,9 @@ export function notifyManager(
   const lines = Object.entries(state).map(([name, value]) => `${name}=${value}\n`);
   const fd = socket(AF.UNIX, SOCK.DGRAM | SOCK.CLOEXEC);
   if (fd < 0) return false;
-  const sent = sendto(fd, Buffer.from(lines.join("")), MSG.NOSIGNAL, address);
+  // It may not read for long, or wait for a disk itself: only who is not ready without it waits for it.
+  const flags = MSG.NOSIGNAL | ("READY" in state ? 0 : MSG.DONTWAIT);
+  const sent = sendto(fd, Buffer.from(lines.join("")), flags, address);
   close(fd);
   return sent >= 0;
 }

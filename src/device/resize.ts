@@ -3,7 +3,7 @@
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo, updateSize } from "../control/commands/index.ts";
 import type { Control } from "../control/control.ts";
-import { EXIT, messageOf, UblkError, UsageError } from "../errors.ts";
+import { EXIT, UblkError, UsageError } from "../errors.ts";
 import { type DiskTarget, targetOf } from "../filters/stack.ts";
 import type { Spec } from "../target.ts";
 import { formatBytes, nearestMultiple } from "../units.ts";
@@ -50,6 +50,8 @@ export async function resizeDevice(
     if (!options.force) refuseIfOpen(id, previousSizeBytes);
     await shrink(record, target, { sizeBytes, previousSizeBytes }, control, store);
   }
+  // What an earlier one was kept from.
+  if (sizeBytes === previousSizeBytes) await conclude(record, target, sizeBytes, store);
   return { id, sizeBytes, previousSizeBytes };
 }
 
@@ -71,7 +73,10 @@ async function grow(
   }
 }
 
-/** The disk first: what it still offers, the backing must hold at every moment. */
+/**
+ * The disk first, and what the backing has too much last: at every moment, and should we die at any, it holds
+ * what the disk offers and what the record says.
+ */
 async function shrink(
   record: DeviceRecord,
   target: Resizable,
@@ -82,21 +87,35 @@ async function shrink(
   await setSize(control, record.id, sizeBytes);
   let spec: Spec;
   try {
-    spec = await target.resize(record.spec, sizeBytes, record);
+    spec = await saved(record, target, sizeBytes, store);
   } catch (error) {
     await setSize(control, record.id, previousSizeBytes);
     throw error;
   }
-  try {
-    store.save({ ...record, spec });
-  } catch (error) {
-    // Disk and backing are small already, which must not be undone: data may be gone.
-    throw new UblkError(
-      `${diskPath(record.id)} has ${sizeBytes} bytes now, but its record says more: ` +
-        messageOf(error),
-      { cause: error, hint: "make room in the run folder and give the same size again" },
-    );
-  }
+  await target.trim?.(spec, record);
+}
+
+/** The disk has this size: its record and its backing, too. */
+async function conclude(
+  record: DeviceRecord,
+  target: Resizable,
+  sizeBytes: number,
+  store: Store,
+): Promise<void> {
+  const spec = await saved(record, target, sizeBytes, store);
+  await target.trim?.(spec, record);
+}
+
+/** The spec with this size; the record has it then. */
+async function saved(
+  record: DeviceRecord,
+  target: Resizable,
+  sizeBytes: number,
+  store: Store,
+): Promise<Spec> {
+  const spec = await target.resize(record.spec, sizeBytes, record);
+  if (!Bun.deepEquals(spec, record.spec)) store.save({ ...record, spec });
+  return spec;
 }
 
 function setSize(control: Control, id: number, sizeBytes: number): Promise<void> {

@@ -8,10 +8,10 @@ import { log } from "../log.ts";
 import { within } from "./deadline.ts";
 import type { DeviceRecord } from "./store.ts";
 
-/** After one that did not get ready or died early; doubles from one to the next. */
+/** After one that has ended; doubles from one to the next where it did not get ready or died early. */
 const RETRY_MS_MIN = 1000;
 const RETRY_MS_MAX = 60_000;
-/** One that has waited so long is replaced at once. */
+/** One that has waited so long was a good one. */
 const LIVED_MS = 10_000;
 
 /** What a standby is to whoever keeps it: a Successor. */
@@ -33,12 +33,18 @@ interface Wish {
 
 export class Standby {
   readonly #id: number;
-  readonly #start: (record: DeviceRecord) => Promise<Waiting>;
+  readonly #start: (record: DeviceRecord, isWanted: () => boolean) => Promise<Waiting>;
   #wish: Wish | undefined;
   #ready: Waiting | undefined;
 
-  /** `start` resolves when the process is ready, and throws what keeps it from that. */
-  constructor(id: number, start: (record: DeviceRecord) => Promise<Waiting>) {
+  /**
+   * `start` resolves when the process is ready, and throws what keeps it from that: also that it `isWanted` no
+   * more when its turn has come.
+   */
+  constructor(
+    id: number,
+    start: (record: DeviceRecord, isWanted: () => boolean) => Promise<Waiting>,
+  ) {
     this.#id = id;
     this.#start = start;
   }
@@ -73,7 +79,8 @@ export class Standby {
       if (this.#wish !== wish) return;
       log.warn(`device ${this.#id} has no standby: ${why}`);
       if (performance.now() - began >= LIVED_MS) retryMs = RETRY_MS_MIN;
-      else await within(retryMs, wish.over.promise);
+      // It may have been ended by whoever is about to stop the disk.
+      await within(retryMs, wish.over.promise);
       if (this.#wish !== wish) return;
       retryMs = Math.min(2 * retryMs, RETRY_MS_MAX);
     }
@@ -83,7 +90,7 @@ export class Standby {
   async #untilEnded(wish: Wish): Promise<string> {
     let waiting: Waiting;
     try {
-      waiting = await this.#start(wish.record);
+      waiting = await this.#start(wish.record, () => this.#wish === wish);
     } catch (error) {
       return messageOf(error);
     }

@@ -151,9 +151,10 @@ class Watcher implements Disposable {
 
   #standby(id: number): Standby {
     const { store, timeoutMs, liburing } = this.#options;
-    return new Standby(id, (record) =>
-      this.#starts.take(() =>
-        Successor.start({
+    return new Standby(id, (record, isWanted) =>
+      this.#starts.take(async () => {
+        if (!isWanted()) throw new UblkError("it is not wanted any more");
+        return await Successor.start({
           id,
           store,
           timeoutMs,
@@ -162,8 +163,8 @@ class Watcher implements Disposable {
           role: "standby",
           env: {},
           ...programOf(record),
-        }),
-      ),
+        });
+      }),
     );
   }
 

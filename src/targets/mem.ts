@@ -47,10 +47,11 @@ export const mem = defineTarget({
       blockBytes: BLOCK_BYTES,
     }),
   remove: async (_spec, { identity }) => rmSync(fileOf(identity), { force: true }),
-  resize: async (_spec, sizeBytes, { identity }) => {
-    resizeFile(fileOf(identity), sizeBytes);
+  resize: async (spec, sizeBytes, { identity }) => {
+    if (sizeBytes > spec.sizeBytes) growFile(fileOf(identity), spec.sizeBytes, sizeBytes);
     return { sizeBytes };
   },
+  trim: async ({ sizeBytes }, { identity }) => truncate(fileOf(identity), [sizeBytes]),
 });
 
 const fileOf = (identity: string) => `${FOLDER}/ublk-bun-${identity}`;
@@ -163,14 +164,19 @@ function gone(file: string, what: string, { deviceId }: OpenContext): UblkError 
   });
 }
 
-/** Smaller frees the memory beyond; larger costs none until it is written. */
-function resizeFile(file: string, sizeBytes: number): void {
+/** Costs nothing until it is written. What an earlier, larger disk has left beyond `fromBytes` does not come back. */
+function growFile(file: string, fromBytes: number, toBytes: number): void {
   const { limitBytes } = room();
-  if (sizeBytes > limitBytes) throw tooLarge(sizeBytes, limitBytes);
+  if (toBytes > limitBytes) throw tooLarge(toBytes, limitBytes);
+  truncate(file, [fromBytes, toBytes]);
+}
+
+/** To each of these sizes, one after the other. */
+function truncate(file: string, sizesBytes: readonly number[]): void {
   const fd = open(file, O.RDWR | O.NOFOLLOW | O.CLOEXEC);
   if (fd < 0) throw new KernelError(`Cannot open ${file}: ${errnoText(-fd)}`, -fd);
   try {
-    ftruncateSync(fd, sizeBytes);
+    for (const sizeBytes of sizesBytes) ftruncateSync(fd, sizeBytes);
   } finally {
     close(fd);
   }

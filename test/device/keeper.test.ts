@@ -315,3 +315,13 @@ test("a server that dies of itself tells so, and is not told again", async () =>
   expect(world.told).toEqual(["died", "recovered"]);
   await world.end();
 });
+
+test("a keeper that cannot look leaves no standby behind: nobody would end it", async () => {
+  const world = new World();
+  await world.settle();
+  expect(world.kept.at(-1)).toBe(true);
+  world.look = () => Promise.reject(new Error("no answer"));
+  world.keeper.poke();
+  await expect(world.ended).rejects.toThrow("no answer");
+  expect(world.kept.at(-1)).toBe(false);
+});

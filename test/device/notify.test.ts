@@ -25,6 +25,15 @@ test.each(["a path", "an abstract name"])("a message reaches %s", (kind) => {
   expect(socket.receive()).toBe("READY=1\nSTATUS=2 servers are watched\n");
 });
 
+test("a manager that does not read keeps nobody waiting", () => {
+  const name = join(dir, "socket");
+  using socket = new DatagramSocket(name);
+  let sent = 0;
+  while (sent < 10_000 && notifyManager({ STATUS: `${sent} servers are watched` }, name)) sent++;
+  expect(sent).toBeLessThan(10_000);
+  expect(socket.receive()).toBe("STATUS=0 servers are watched\n");
+});
+
 test("without a manager, or one that is gone, nothing is said", () => {
   expect(notifyManager({ READY: "1" }, undefined)).toBeFalse();
   expect(notifyManager({ READY: "1" }, join(dir, "nobody"))).toBeFalse();

@@ -115,3 +115,18 @@ test("what is not wanted any more is not started again", async () => {
   await Bun.sleep(1100);
   expect(world.started.length).toBe(1);
 });
+
+test("one whose turn comes when it is wanted no more is not started", async () => {
+  const turn = Promise.withResolvers<void>();
+  const seen: boolean[] = [];
+  const standby = new Standby(3, async (_record, isWanted) => {
+    await turn.promise;
+    seen.push(isWanted());
+    return new Process();
+  });
+  standby.keep(record(0));
+  standby.drop();
+  turn.resolve();
+  await Bun.sleep(5);
+  expect(seen).toEqual([false]);
+});

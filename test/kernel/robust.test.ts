@@ -1,9 +1,10 @@
 // Surroundings that misbehave: a full run folder, a reader that is slow or gone, impatient signals.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 
 import {
+  hasFeature,
   leftovers,
   program,
   run,
@@ -86,6 +87,34 @@ test("with a full run folder a disk does not become something else: it waits as 
   expect(record()).toContain("fault_inject");
   await ublkOk("del", "0", ...there);
 });
+
+if (await hasFeature("UPDATE_SIZE")) {
+  test("with a full run folder a disk keeps its size; the same size again sets an old record right", async () => {
+    await using folder = await tinyFolder();
+    const there = ["--run-dir", folder.dir];
+    const path = `${folder.dir}/0.json`;
+    await ublkOk("add", "mem", "-n0", "--size=8MiB", "--quiet", ...there);
+    await using device = new TestDevice(0);
+    const before = readFileSync(path, "utf8");
+    await fill(folder.dir);
+    const refused = await ublk("update-size", "0", "4MiB", ...there);
+    expect(refused.stderr).toContain("Cannot write the record");
+    expect(refused.exitCode).toBe(1);
+    expect(readFileSync("/sys/block/ublkb0/size", "utf8")).toBe(`${(8 * 1024 ** 2) / 512}\n`);
+    await device.killServer();
+    await ublkOk("recover", "0", "--quiet", ...there);
+    rmSync(`${folder.dir}/filler`);
+    await ublkOk("update-size", "0", "4MiB", ...there);
+    const after = readFileSync(path, "utf8");
+    // As a command that dies before it writes the record leaves it.
+    writeFileSync(path, before);
+    await ublkOk("update-size", "0", "4MiB", ...there);
+    expect(JSON.parse(readFileSync(path, "utf8")).spec).toEqual(JSON.parse(after).spec);
+    await device.killServer();
+    await ublkOk("recover", "0", "--quiet", ...there);
+    await ublkOk("del", "0", ...there);
+  });
+}
 
 test("a slow reader gets all of the output, and a full disk is an error", async () => {
   await using device = await TestDevice.add("null", "-n0");

@@ -122,7 +122,13 @@ test("resized, the file has the new size; what was cut off is zeroes when it com
   await openAndClose(spec, context);
   writeFileSync(file, new Uint8Array(2 * MIB).fill(9));
   expect(await mem.resize!(spec, MIB, context)).toEqual({ sizeBytes: MIB });
+  // Not before the record says so.
+  expect(statSync(file).size).toBe(2 * MIB);
+  await mem.trim!({ sizeBytes: MIB }, context);
   expect(statSync(file).size).toBe(MIB);
+  // What a server that died in between has left.
+  truncateSync(file, 2 * MIB);
+  writeFileSync(file, new Uint8Array(2 * MIB).fill(9));
   expect(await mem.resize!({ sizeBytes: MIB }, 4 * MIB, context)).toEqual({ sizeBytes: 4 * MIB });
   const bytes = new Uint8Array(await Bun.file(file).arrayBuffer());
   expect(bytes.length).toBe(4 * MIB);

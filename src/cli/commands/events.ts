@@ -49,13 +49,21 @@ export default defineCommand({
 const printAll = (events: readonly DeviceEvent[]) =>
   events.every((event) => printWhileRead(JSON.stringify(event)));
 
+const AGAIN_MS = 20;
+
 /** Wakes its reader when something in the folder changes. */
 class Changes implements Disposable {
   readonly #watcher;
+  #again: ReturnType<typeof setTimeout> | undefined;
   #changed = Promise.withResolvers<void>();
 
   constructor(dir: string) {
-    this.#watcher = watch(dir, () => this.#changed.resolve());
+    this.#watcher = watch(dir, () => {
+      this.#changed.resolve();
+      // The runtime tells nothing of a second change to the same file so soon after the first.
+      clearTimeout(this.#again);
+      this.#again = setTimeout(() => this.#changed.resolve(), AGAIN_MS);
+    });
   }
 
   async next(): Promise<void> {
@@ -64,6 +72,7 @@ class Changes implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    clearTimeout(this.#again);
     this.#watcher.close();
   }
 }

@@ -6,6 +6,7 @@ import { inspectDetails } from "../../device/details.ts";
 import { deviceIds } from "../../device/disk.ts";
 import { findDevice } from "../../device/find-device.ts";
 import { inspect } from "../../device/inspect.ts";
+import { EXIT, UblkError } from "../../errors.ts";
 import { commonArgs, idArgs, jsonArg, optionalId } from "../args.ts";
 import { defineCommand } from "../define.ts";
 import { formatDetails } from "../details.ts";
@@ -25,15 +26,22 @@ export default defineCommand({
     using session = await openSession(args);
     const { control, store } = session;
     const infos = await wantedDevices(session, wanted);
+    const unlessGone = wanted === undefined ? undefinedIfGone : <T>(report: Promise<T>) => report;
     if (args.verbose) {
       const details = [];
-      for (const info of infos) details.push(await inspectDetails(control, store, info, session));
+      for (const info of infos) {
+        const one = await unlessGone(inspectDetails(control, store, info, session));
+        if (one !== undefined) details.push(one);
+      }
       if (args.json) printJson(details);
       else for (const one of details) print(formatDetails(one));
       return;
     }
     const reports = [];
-    for (const info of infos) reports.push(await inspect(control, store, info));
+    for (const info of infos) {
+      const one = await unlessGone(inspect(control, store, info));
+      if (one !== undefined) reports.push(one);
+    }
     if (args.json) printJson(reports);
     else for (const report of reports) print(formatDevice(report));
   },
@@ -48,4 +56,14 @@ async function wantedDevices({ control }: Session, wanted: number | undefined): 
     if (info !== undefined) infos.push(info);
   }
   return infos;
+}
+
+/** Among all devices, one that has been deleted meanwhile is none. */
+async function undefinedIfGone<T>(report: Promise<T>): Promise<T | undefined> {
+  try {
+    return await report;
+  } catch (error) {
+    if (error instanceof UblkError && error.exitCode === EXIT.noDevice) return undefined;
+    throw error;
+  }
 }

@@ -1,6 +1,7 @@
 // upgrade: a new server process, usually of a newer version, takes over a disk that is in use.
 
 import { accessSync, resolve, statSync } from "../../builtin.ts";
+import type { DevInfo } from "../../control/commands/dev-info.ts";
 import { deviceIds } from "../../device/disk.ts";
 import { findDevice } from "../../device/find-device.ts";
 import { isOurs } from "../../device/identity.ts";
@@ -82,9 +83,18 @@ async function servedIds({ control, store }: Session): Promise<number[]> {
   for (const id of deviceIds()) {
     const info = await findDevice(control, id);
     if (info === undefined || info.state !== "LIVE" || serverPid(info) < 0) continue;
-    if (isOurs(store.load(id), info)) ids.push(id);
+    if (isOursOrUnknown(store, info)) ids.push(id);
   }
   return ids;
+}
+
+/** Where the record cannot be read, the upgrade of that disk says why, and of no other. */
+function isOursOrUnknown(store: Session["store"], info: DevInfo): boolean {
+  try {
+    return isOurs(store.load(info.id), info);
+  } catch {
+    return true;
+  }
 }
 
 function programAt(path: string): string {
