@@ -68,13 +68,22 @@ export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new AssertionError(message);
 }
 
-/** What was thrown, in words: anything can be. */
+/** What was thrown, in words: anything can be. Of an object its keys alone, for a value may be a secret. */
 export function messageOf(error: unknown): string {
-  if (error instanceof Error) return error.message;
+  if (error instanceof Error) return error.message || error.name;
   if (typeof error !== "object" || error === null) return String(error);
-  // Not String(): that may throw, and says nothing.
-  return Bun.inspect(error, { compact: true });
+  try {
+    const { message } = error as { readonly message?: unknown };
+    if (typeof message === "string") return message;
+    const keys = Object.keys(error).slice(0, KEYS_SHOWN).join(", ");
+    return `${error.constructor?.name ?? "Object"} { ${keys} }`;
+  } catch {
+    // A getter or a proxy.
+    return "an object";
+  }
 }
+
+const KEYS_SHOWN = 8;
 
 /** The same with the stack, for logs: what was not foreseen must be found again. */
 export function stackOf(error: unknown): string {

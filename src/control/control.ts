@@ -120,12 +120,9 @@ export class Control implements Disposable {
     command.encode?.(request, frame);
     const timeoutMs = options.timeoutMs ?? this.#timeoutMs;
     const sequence = this.#submit(command, deviceId, slot, frame);
-    const result = await this.#settle(sequence, timeoutMs, options.signal);
-    if (result === undefined) {
-      // The kernel may still write to the slot's memory.
-      this.#waiting.set(sequence, () => this.#freeSlots.push(slot));
-      throw timeoutError(command, deviceId, timeoutMs);
-    }
+    const giveBack = () => void this.#freeSlots.push(slot);
+    const result = await this.#settle(sequence, timeoutMs, options.signal, giveBack);
+    if (result === undefined) throw timeoutError(command, deviceId, timeoutMs);
     this.#freeSlots.push(slot);
     if (result === -ERRNO.ETIMEDOUT) throw timeoutError(command, deviceId, timeoutMs);
     if (result < 0) throw commandError(command, deviceId, -result);
@@ -227,11 +224,15 @@ export class Control implements Disposable {
     return sequence;
   }
 
-  /** The command's result; ETIMEDOUT when it was cancelled late, undefined when it is still there. */
+  /**
+   * The command's result; ETIMEDOUT when it was cancelled late, undefined when it is still there: the kernel may
+   * write to its memory until `onEnd`.
+   */
   async #settle(
     sequence: number,
     timeoutMs: number,
     signal: AbortSignal | undefined,
+    onEnd: () => void,
   ): Promise<number | undefined> {
     const { promise, resolve } = Promise.withResolvers<number | undefined>();
     let timedOut = false;
@@ -241,7 +242,11 @@ export class Control implements Disposable {
       prepCancel(this.#ring.sqes, at, sequence, KIND.command);
       setUserData(this.#ring.sqes, at, this.#next(), KIND.ignored);
       this.#submitAll();
-      setTimeout(() => resolve(undefined), CANCEL_MS_MAX).unref();
+      setTimeout(() => {
+        if (!this.#waiting.has(sequence)) return;
+        this.#waiting.set(sequence, onEnd);
+        resolve(undefined);
+      }, CANCEL_MS_MAX).unref();
     };
     const deadline = setTimeout(() => {
       timedOut = true;

@@ -1,4 +1,5 @@
 // Ctrl-C and SIGTERM while a daemon starts: it is told, takes back what it has begun, and says so.
+import { begun } from "../begun.ts";
 import { EXIT, UblkError } from "../errors.ts";
 
 /**
@@ -17,6 +18,7 @@ export class Interrupt {
 
   /** `isDeaf`: no signal stops what has begun. */
   constructor({ isDeaf = false } = {}) {
+    begun.is = true;
     if (isDeaf) return;
     process.on("SIGINT", this.#onSignal).on("SIGTERM", this.#onSignal);
   }

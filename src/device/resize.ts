@@ -45,26 +45,29 @@ export async function resizeDevice(
   assertOurs(record, info, "only devices of ublk-bun can be resized; nothing was changed");
   const target = resizableTarget(record);
   const previousSizeBytes = checkedShape(info, sizeBytes);
-  if (sizeBytes > previousSizeBytes) await grow(record, target, sizeBytes, control, store);
+  const change = { record, target, sizeBytes, previousSizeBytes, control, store };
+  if (sizeBytes > previousSizeBytes) await grow(change);
   if (sizeBytes < previousSizeBytes) {
     if (!options.force) refuseIfOpen(id, previousSizeBytes);
-    await shrink(record, target, { sizeBytes, previousSizeBytes }, control, store);
+    await shrink(change);
   }
-  // What an earlier one was kept from.
-  if (sizeBytes === previousSizeBytes) await conclude(record, target, sizeBytes, store);
+  const recorded = recordedBytes(record) ?? sizeBytes;
+  if (sizeBytes === previousSizeBytes && recorded !== sizeBytes) await conclude(change);
   return { id, sizeBytes, previousSizeBytes };
 }
 
+interface Change extends Pick<ResizeOptions, "control" | "store"> {
+  readonly record: DeviceRecord;
+  readonly target: Resizable;
+  readonly sizeBytes: number;
+  /** What the disk has, whatever the record says. */
+  readonly previousSizeBytes: number;
+}
+
 /** The record first: should we die in between, the backing is larger than the disk, as recover allows. */
-async function grow(
-  record: DeviceRecord,
-  target: Resizable,
-  sizeBytes: number,
-  control: Control,
-  store: Store,
-): Promise<void> {
-  const spec = await target.resize(record.spec, sizeBytes, record);
-  store.save({ ...record, spec });
+async function grow(change: Change): Promise<void> {
+  const { record, sizeBytes, control, store } = change;
+  store.save({ ...record, spec: await resized(change) });
   try {
     await setSize(control, record.id, sizeBytes);
   } catch (error) {
@@ -77,17 +80,13 @@ async function grow(
  * The disk first, and what the backing has too much last: at every moment, and should we die at any, it holds
  * what the disk offers and what the record says.
  */
-async function shrink(
-  record: DeviceRecord,
-  target: Resizable,
-  { sizeBytes, previousSizeBytes }: { sizeBytes: number; previousSizeBytes: number },
-  control: Control,
-  store: Store,
-): Promise<void> {
+async function shrink(change: Change): Promise<void> {
+  const { record, target, sizeBytes, previousSizeBytes, control, store } = change;
   await setSize(control, record.id, sizeBytes);
   let spec: Spec;
   try {
-    spec = await saved(record, target, sizeBytes, store);
+    spec = await resized(change);
+    store.save({ ...record, spec });
   } catch (error) {
     await setSize(control, record.id, previousSizeBytes);
     throw error;
@@ -95,27 +94,20 @@ async function shrink(
   await target.trim?.(spec, record);
 }
 
-/** The disk has this size: its record and its backing, too. */
-async function conclude(
-  record: DeviceRecord,
-  target: Resizable,
-  sizeBytes: number,
-  store: Store,
-): Promise<void> {
-  const spec = await saved(record, target, sizeBytes, store);
+/** The disk has this size, and an earlier command was kept from saying so in the record. */
+async function conclude(change: Change): Promise<void> {
+  const { record, target, store } = change;
+  const spec = await resized(change);
+  store.save({ ...record, spec });
   await target.trim?.(spec, record);
 }
 
-/** The spec with this size; the record has it then. */
-async function saved(
-  record: DeviceRecord,
-  target: Resizable,
-  sizeBytes: number,
-  store: Store,
-): Promise<Spec> {
-  const spec = await target.resize(record.spec, sizeBytes, record);
-  if (!Bun.deepEquals(spec, record.spec)) store.save({ ...record, spec });
-  return spec;
+const resized = ({ record, target, sizeBytes, previousSizeBytes }: Change): Promise<Spec> =>
+  target.resize({ ...record.spec, sizeBytes: previousSizeBytes }, sizeBytes, record);
+
+/** 0: as much as the backing has. */
+function recordedBytes({ spec }: DeviceRecord): number | undefined {
+  return Number(spec["sizeBytes"]) || undefined;
 }
 
 function setSize(control: Control, id: number, sizeBytes: number): Promise<void> {

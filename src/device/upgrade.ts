@@ -4,6 +4,7 @@
 // the device again and again; only then is the old one asked to let go. Whoever dies between: either
 // the old one serves on, or the successor takes over.
 
+import { begun } from "../begun.ts";
 import type { DevInfo } from "../control/commands/dev-info.ts";
 import { getDevInfo } from "../control/commands/index.ts";
 import { EXIT, messageOf, UblkError } from "../errors.ts";
@@ -90,6 +91,7 @@ async function handOver(
   // When the pause began; undefined: the old server serves.
   let began: number | undefined;
   let live: Promise<void> | undefined;
+  begun.is = true;
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
     began = await (needsQuiesce(info) ? letGoHeld : letGoKept)(info, successor, options);

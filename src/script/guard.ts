@@ -1,8 +1,9 @@
 // What a person's file must not do to a process that has loaded it: end it in the middle of a command,
 // write between the command's data, or keep it loading for ever.
 
+import { begun } from "../begun.ts";
 import { fstatSync } from "../builtin.ts";
-import { EXIT, messageOf, placeOf } from "../errors.ts";
+import { AssertionError, EXIT, messageOf, placeOf, stackOf } from "../errors.ts";
 import { _exit, close, dup2, F, fcntl } from "../ffi/libc.ts";
 import { spawnLoadWatch } from "../spawn.ts";
 import { output, tryWrite } from "../write.ts";
@@ -72,17 +73,22 @@ function guard(): void {
 
 function onUncaught(error: unknown): void {
   if (error === ENDED) return;
-  const place = placeOf(error) ?? [...files].join(" or ");
+  const place = placeOf(error);
+  if (place === undefined || error instanceof AssertionError) {
+    // Of our own, perhaps.
+    tryWrite(2, `ublk-bun: nobody caught: ${stackOf(error)}\n`);
+    return _exit(EXIT.failed);
+  }
   tryWrite(2, `ublk-bun: ${place}: nobody caught: ${messageOf(error)}\n`);
   endUnlessBegun();
 }
 
 /**
- * At once: nothing that the file has prepared for the end may make a success of it. But not a command that
- * takes back by itself what it has begun: that hears by its server's end what the file does to a server.
+ * At once: nothing that the file has prepared for the end may make a success of it. But not a command that takes
+ * back by itself what it has begun: what the file does to a server it hears of by the server's end.
  */
 function endUnlessBegun(): void {
-  if (process.listenerCount("SIGTERM") === 0) _exit(EXIT.failed);
+  if (!begun.is) _exit(EXIT.failed);
 }
 
 function endCommand(code?: number | string | null): never {

@@ -168,21 +168,16 @@ function problemOf(value: unknown): string | undefined {
 }
 
 function loadError(file: string, error: unknown): UblkError {
-  const all = (error as BunMessage | null | undefined)?.errors ?? [];
+  const listed: unknown = (error as BunMessage | null | undefined)?.errors;
+  const all = Array.isArray(listed) && typeof listed[0]?.message === "string" ? listed : [];
   const first = (all[0] ?? error ?? {}) as BunMessage;
   const more = all.length > 1 ? ` (and ${all.length - 1} more)` : "";
-  const message = all[0] ? `${all[0].message}${more}` : messageOf(toldBy(error));
+  const message = all[0] ? `${all[0].message}${more}` : messageOf(error);
   const place =
     placeOf(error) ?? buildPlace(first) ?? importPlace(first) ?? exportPlace(file, first) ?? file;
   return new UblkError(`${place}: ${message.replace(/ imported from \/\S+$/, "")}`, {
     cause: error,
   });
-}
-
-/** What Bun throws is no Error, and has a message all the same. */
-function toldBy(error: unknown): unknown {
-  const { message } = (error ?? {}) as { readonly message?: unknown };
-  return !(error instanceof Error) && typeof message === "string" ? message : error;
 }
 
 const buildPlace = ({ position }: BunMessage) =>

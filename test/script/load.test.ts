@@ -119,7 +119,11 @@ const wrong: Readonly<Record<string, readonly [files: Record<string, string>, sa
     { "a.ts": `${IMPORT}const n: number = 4;\nthrow new Error("no " + n);\n` },
     "a.ts:3:11: no 4",
   ],
-  "an object at the top": [{ "a.ts": `${IMPORT}throw { no: 4 };\n` }, "a.ts: { no: 4 }"],
+  "an object at the top": [{ "a.ts": `${IMPORT}throw { no: 4 };\n` }, "a.ts: Object { no }"],
+  "an error with a list of its own": [
+    { "a.ts": `${IMPORT}await Promise.any([Promise.reject("a"), Promise.reject("b")]);\n` },
+    "a.ts: AggregateError",
+  ],
   "null at the top": [{ "a.ts": `${IMPORT}throw null;\n` }, "a.ts: null"],
   "a getter that throws": [
     { "a.ts": `${IMPORT}export default defineTarget({ get open() { throw new Error("no") } });\n` },

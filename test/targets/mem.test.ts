@@ -134,6 +134,11 @@ test("resized, the file has the new size; what was cut off is zeroes when it com
   expect(bytes.length).toBe(4 * MIB);
   expect(bytes.subarray(0, MIB).every((byte) => byte === 9)).toBe(true);
   expect(bytes.subarray(MIB).every((byte) => byte === 0)).toBe(true);
+  // What the disk has is not touched, whatever is beyond it.
+  writeFileSync(file, new Uint8Array(8 * MIB).fill(9));
+  await mem.resize!({ sizeBytes: 4 * MIB }, 4 * MIB, context);
+  expect(statSync(file).size).toBe(8 * MIB);
+  await mem.trim!({ sizeBytes: 4 * MIB }, context);
   const { blocks, bsize } = statfsSync("/dev/shm");
   const tooMuch = Math.ceil((blocks * bsize) / MIB + 1) * MIB;
   expect(await refusal(() => mem.resize!(spec, tooMuch, context))).toContain("does not fit");
