@@ -267,9 +267,8 @@ export class Control implements Disposable {
     while (!(await this.#reader.read()).done) this.#reap();
   }
 
-  /** What did not fit into the ring the kernel keeps until somebody enters: it wakes nobody for that. */
   #reap(): void {
-    while (this.#ring.reap(this.#onCompletion) > 0) this.#ring.submitAndWait(0);
+    this.#ring.reapAll(this.#onCompletion);
   }
 
   readonly #onCompletion = (lo: number, hi: number, result: number): void => {

@@ -171,6 +171,14 @@ export class Ring implements Disposable {
     return count;
   }
 
+  /**
+   * The same until none is left, of those that did not fit into the completion queue either: the kernel keeps them,
+   * and all that follow, until somebody enters, and wakes nobody for them. For a ring that is not waited in.
+   */
+  reapAll(on: OnCompletion): void {
+    while (this.reap(on) > 0) this.submitAndWait(0);
+  }
+
   /** Makes each io_uring_enter some 10 ns cheaper. Dispose the ring in this same thread. */
   registerRingFd(): void {
     const result = this.liburing.io_uring_register_ring_fd(this.handle);
