@@ -34,7 +34,8 @@ let isGuarded = false;
  * To be called before a person's file is loaded, and disposed of when that has ended. The process (in
  * its main thread) ends when loading takes longer than `limitMs`, even in an endless loop. From then on
  * `process.exit` is not the file's to call: while it is loaded that throws, later it ends a command with
- * an error. A process or thread that has put something else in its place is asked instead.
+ * an error, and one that has begun what it must see through it does not end. A process or thread that has put
+ * something else in its place is asked instead.
  */
 export function guardLoading(file: string, limitMs: number): Disposable {
   guard();
